@@ -1,0 +1,62 @@
+# Sfumato. `make` alone prints this help.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+PROMPT     ?= a castle at night
+NUM_IMAGES ?= 1
+HOST       ?= 127.0.0.1
+PORT       ?= 8080
+
+.DEFAULT_GOAL := help
+.PHONY: help install image run-example serve test lint format types bench bench-queue bench-overhead clean
+
+help: ## this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# torch comes by pip from the pinned constraint; an unpinned one brings gigabytes of CUDA.
+$(VENV)/.engine: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Sfumato and its engine into $(VENV) (once; a few minutes) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[engine]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.engine
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[engine,test]'
+	@touch $@
+
+install: $(VENV)/.engine ## the virtual environment, with service and engine
+
+image: $(VENV)/.engine ## one picture: make image PROMPT="a castle at night" NUM_IMAGES=1
+	@$(BIN)/sfumato generate --num-images '$(NUM_IMAGES)' -- "$$PROMPT"
+image: export PROMPT := $(value PROMPT)
+
+run-example: image ## the same, under the name one of the seed systems used
+
+serve: $(VENV)/.engine ## the service at http://127.0.0.1:8080, until Ctrl-C
+	@exec $(BIN)/sfumato serve --host $(HOST) --port $(PORT)
+
+test: $(VENV)/.test lint types ## every test
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.test ## ruff and the dependency rule; changes nothing
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check .
+	@$(BIN)/lint-imports --no-logo >/dev/null || $(BIN)/lint-imports --no-logo
+
+types: $(VENV)/.test ## mypy, strict
+	@$(BIN)/mypy
+
+format: $(VENV)/.test ## mend what ruff can mend
+	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
+
+bench: bench-queue bench-overhead ## every benchmark
+
+bench-queue: $(VENV)/.test ## durable submissions, claims and finishes a second
+	@$(BIN)/python bench/queue.py
+
+bench-overhead: $(VENV)/.test ## the service against a bare diffusers pipeline
+	@$(BIN)/python bench/overhead.py
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

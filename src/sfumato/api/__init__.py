@@ -1,0 +1,1 @@
+"""HTTP: the native API, and dialects translated to the one job model."""

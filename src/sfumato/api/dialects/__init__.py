@@ -1,0 +1,1 @@
+"""Wire APIs that other software already speaks, each only a translation."""

@@ -1,0 +1,1 @@
+"""The job model: pure Python, no I/O, no vendor imports."""

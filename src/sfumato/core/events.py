@@ -1,0 +1,60 @@
+"""What happened to a job, numbered from 1 without gaps.
+
+============ =======================================================================
+kind         data
+============ =======================================================================
+queued       ``reason`` when it is queued again after a lost or released attempt
+started      ``attempt``, ``worker``
+loading      ``model``: the worker is bringing the model into memory
+step         ``step``, ``steps`` summed over the job's images; at times ``preview``,
+             a data URL of a small picture, and ``image``, which one it shows
+image        ``index``: a picture is ready
+canceling    the caller asked; the worker stops at its next step
+succeeded    ``images``: how many
+failed       ``code``, ``message``
+canceled
+============ =======================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class EventKind(StrEnum):
+    QUEUED = "queued"
+    STARTED = "started"
+    LOADING = "loading"
+    STEP = "step"
+    IMAGE = "image"
+    CANCELING = "canceling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+    @property
+    def terminal(self) -> bool:
+        return self in (EventKind.SUCCEEDED, EventKind.FAILED, EventKind.CANCELED)
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """Something that happened, before the store numbers it. ``at``: seconds since the epoch."""
+
+    kind: EventKind
+    at: float
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A numbered event of one job. A watcher that saw ``number`` asks for what came after."""
+
+    job_id: str
+    number: int
+    kind: EventKind
+    at: float
+    data: Mapping[str, Any] = field(default_factory=dict)

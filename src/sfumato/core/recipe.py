@@ -1,0 +1,74 @@
+"""The recipe: everything that is needed to make a picture again, kept with the picture.
+
+Two forms travel in a PNG's text chunks: ``parameters``, the text that A1111 writes and every
+gallery reads, and ``sfumato``, its JSON twin. JPEG and WebP carry the text in EXIF's UserComment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sfumato.core.request import canonical_json
+
+#: A1111's label for each of our samplers.
+_A1111_SAMPLERS = {
+    "euler": "Euler",
+    "euler_a": "Euler a",
+    "ddim": "DDIM",
+    "dpmpp_2m": "DPM++ 2M",
+    "lcm": "LCM",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What made one picture. Sizes in pixels; ``seed`` is this image's own."""
+
+    prompt: str
+    negative_prompt: str
+    model: str
+    model_hash: str
+    width: int
+    height: int
+    render_width: int
+    render_height: int
+    num_inference_steps: int
+    guidance_scale: float
+    sampler: str
+    seed: int
+    version: str
+    notes: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "notes": list(self.notes)}
+
+    def as_json(self) -> str:
+        return canonical_json(self.as_dict())
+
+    def as_parameters(self) -> str:
+        """A1111's infotext: prompt, negative prompt, then one line of ``Key: value`` pairs."""
+        lines = [self.prompt]
+        if self.negative_prompt:
+            lines.append(f"Negative prompt: {self.negative_prompt}")
+        pairs = {
+            "Steps": self.num_inference_steps,
+            "Sampler": _A1111_SAMPLERS.get(self.sampler, self.sampler),
+            "CFG scale": f"{self.guidance_scale:g}",
+            "Seed": self.seed,
+            "Size": f"{self.render_width}x{self.render_height}",
+            "Model hash": self.model_hash[:10],
+            "Model": self.model,
+            "Version": f"Sfumato {self.version}",
+        }
+        if (self.width, self.height) != (self.render_width, self.render_height):
+            pairs["Resampled to"] = f"{self.width}x{self.height}"
+        lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))
+        return "\n".join(lines)
+
+
+def _quoted(value: object) -> str:
+    """A value that holds a separator is put into quotes, as A1111 does."""
+    text = str(value)
+    return canonical_json(text) if any(mark in text for mark in ",:\n") else text

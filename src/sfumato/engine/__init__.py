@@ -1,0 +1,1 @@
+"""Turns requests into pixels; the only code that imports torch."""

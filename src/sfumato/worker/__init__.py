@@ -1,0 +1,1 @@
+"""Drives any ImageEngine; imports no torch."""
