@@ -8,7 +8,7 @@ changes nothing and answers False.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Hashable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -182,7 +182,7 @@ class JobStore(Protocol):
         """Delete jobs that finished before ``before``, with their events; answers their ids."""
         ...
 
-    def changes(self) -> AsyncIterator[frozenset[str]]:
+    def changes(self) -> AsyncGenerator[frozenset[str], None]:
         """Ids of jobs that changed, by any process, until the iterator is closed.
 
         The first item is empty and says that the subscription stands: whoever reads a job after

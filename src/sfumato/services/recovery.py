@@ -1,0 +1,120 @@
+"""What faults leave behind: expired leases, doorbells nobody heard, jobs past their keeping."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from sfumato.core.errors import SfumatoError, Unavailable, WorkerLost
+from sfumato.core.job import AttemptOutcome, Job, JobError
+from sfumato.core.ports import Clock, ImageStore, JobQueue, JobStore
+from sfumato.services.submission import ring_for
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a job is tried.
+
+    Attributes:
+        max_failures: failed attempts after which the job is ``failed``.
+        max_losses: lost attempts after which it is: a job that takes every worker down with it
+            must end too, but a machine that vanishes is not the job's fault, so this is larger.
+    """
+
+    max_failures: int = 3
+    max_losses: int = 8
+
+    def backoff(self, failures: int) -> float:
+        """Seconds before the attempt after ``failures`` failed ones: 1, 2, 4 … at most 60."""
+        return min(60.0, 2.0 ** max(0, failures - 1))
+
+
+class Recovery:
+    """Sweeps the store. Several processes may sweep at once: every write is guarded by its token.
+
+    Args:
+        retention: seconds for which finished jobs and their pictures are kept; None for ever.
+        ring_again_after: seconds after which a queued job's doorbell is rung again.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        queue: JobQueue,
+        images: ImageStore,
+        clock: Clock,
+        policy: RetryPolicy | None = None,
+        retention: float | None = None,
+        ring_again_after: float = 120.0,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._images = images
+        self._clock = clock
+        self._policy = policy or RetryPolicy()
+        self._retention = retention
+        self._ring_again_after = ring_again_after
+
+    async def run(self, *, interval: float) -> None:
+        """Sweep every ``interval`` seconds until cancelled. An outage is waited out."""
+        while True:
+            await asyncio.sleep(interval)
+            try:
+                await self.sweep()
+            except SfumatoError as error:
+                log.warning("recovery could not sweep: %s", error)
+
+    async def start(self) -> None:
+        """The first sweep after a start: every queued job is rung for, whoever rang before."""
+        await self._ring_again(before=self._clock.now())
+        await self.sweep()
+
+    async def sweep(self) -> None:
+        now = self._clock.now()
+        for job in await self._store.expired(now=now):
+            await self.lost(job, reason="the lease ran out")
+        await self._ring_again(before=now - self._ring_again_after)
+        if self._retention is not None:
+            for job_id in await self._store.forget_finished(before=now - self._retention):
+                await self._images.delete_prefix(f"jobs/{job_id}/")
+
+    async def worker_gone(self, worker: str, *, reason: str) -> None:
+        """A worker is known to have ended: its jobs need not wait for their leases to run out."""
+        for job in await self._store.held_by(worker):
+            await self.lost(job, reason=reason)
+
+    async def lost(self, job: Job, *, reason: str) -> None:
+        """End an attempt whose worker vanished: queue the job again, or fail it at the limit."""
+        now = self._clock.now()
+        if job.losses + 1 >= self._policy.max_losses:
+            error = WorkerLost(
+                f"{job.losses + 1} workers were lost while they worked on this job; the last: "
+                f"{reason}. The request is kept; redrive the job to try again."
+            )
+            await self._store.requeue(
+                job.id, job.attempt, outcome=AttemptOutcome.LOST, reason=reason, now=now
+            )
+            await self._store.fail_queued(job.id, error=JobError.of(error), now=now)
+            return
+        requeued = await self._store.requeue(
+            job.id, job.attempt, outcome=AttemptOutcome.LOST, reason=reason, now=now
+        )
+        if requeued:
+            log.info("job %s: attempt %d lost (%s); queued again", job.id, job.attempt, reason)
+            await self._ring(job)
+
+    async def _ring_again(self, *, before: float) -> None:
+        while jobs := await self._store.unrung(before=before):
+            for job in jobs:
+                await self._ring(job)
+            await self._store.mark_rung([job.id for job in jobs], now=self._clock.now())
+
+    async def _ring(self, job: Job) -> None:
+        try:
+            await self._queue.ring(ring_for(job))
+        except Unavailable as error:
+            log.warning("job %s waits; its doorbell could not be rung: %s", job.id, error)

@@ -1,0 +1,122 @@
+"""From a request to a queued job."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+
+from sfumato.core.errors import Overloaded, Unavailable
+from sfumato.core.ids import new_job_id
+from sfumato.core.job import Job, JobStatus
+from sfumato.core.models import notes_for, settle
+from sfumato.core.ports import Clock, JobQueue, JobStore, ModelCatalog, Ring
+from sfumato.core.request import GenerationRequest, Limits, check_cost
+from sfumato.core.runtimes import Runtime, choose_runtime
+
+log = logging.getLogger(__name__)
+
+#: A random seed has 32 bits, so that it survives every client's idea of a number.
+_RANDOM_SEED_BITS = 32
+
+
+class Submission:
+    """Validates, admits, creates, rings: hop 2 of a request's life.
+
+    Args:
+        max_queued: queued jobs of one runtime beyond which new ones get ``Overloaded``.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        queue: JobQueue,
+        catalog: ModelCatalog,
+        runtimes: Sequence[Runtime],
+        clock: Clock,
+        limits: Limits | None = None,
+        max_queued: int = 10_000,
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._catalog = catalog
+        self._runtimes = runtimes
+        self._clock = clock
+        self._limits = limits or Limits()
+        self._max_queued = max_queued
+
+    async def submit(
+        self,
+        request: GenerationRequest,
+        *,
+        idempotency_key: str | None = None,
+        traceparent: str | None = None,
+    ) -> Job:
+        """Make a job of a request; with a known idempotency key, answer the job made first.
+
+        Once this returns the job is on stable storage.
+
+        Raises:
+            InvalidRequest: or a kind of it, before anything is written.
+            IdempotencyConflict: the key was used for another request.
+            Overloaded: too many jobs wait; nothing is written.
+            Unavailable: the store does not answer; nothing is written.
+        """
+        job = self._prepare(request, traceparent)
+        await self._admit(job.runtime)
+        kept = await self._store.create(job, idempotency_key=idempotency_key)
+        if kept.id == job.id:
+            await self._ring(kept)
+        return kept
+
+    def _prepare(self, request: GenerationRequest, traceparent: str | None) -> Job:
+        model = self._catalog.get(request.model)
+        runtime = choose_runtime(self._runtimes, name=request.runtime, model=model.name)
+        settings = settle(request, model, random_seed=secrets.randbits(_RANDOM_SEED_BITS))
+        check_cost(
+            self._limits,
+            width=settings.width,
+            height=settings.height,
+            num_images=request.num_images,
+            num_inference_steps=settings.num_inference_steps,
+        )
+        now = self._clock.now()
+        return Job(
+            id=new_job_id(now),
+            request=request,
+            settings=settings,
+            runtime=runtime.name,
+            status=JobStatus.QUEUED,
+            created_at=now,
+            rung_at=now,
+            notes=notes_for(request, settings, model),
+            traceparent=traceparent,
+        )
+
+    async def _admit(self, runtime: str) -> None:
+        counts = await self._store.counts(runtime)
+        if counts.queued >= self._max_queued:
+            raise Overloaded(
+                f"{counts.queued} jobs wait for the runtime {runtime!r}, which is as many as this "
+                "server accepts. Try again later; the jobs already accepted are kept.",
+                retry_after=10.0,
+            )
+
+    async def _ring(self, job: Job) -> None:
+        try:
+            await self._queue.ring(ring_for(job))
+        except Unavailable as error:
+            # The job is safe in the store; recovery rings for it once the queue answers again.
+            log.warning("job %s is kept, but its doorbell could not be rung: %s", job.id, error)
+
+
+def ring_for(job: Job) -> Ring:
+    """The message that tells a runtime's workers of a job."""
+    return Ring(
+        job_id=job.id,
+        runtime=job.runtime,
+        attempt=job.attempt,
+        priority=job.request.priority,
+        traceparent=job.traceparent,
+    )
