@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -138,7 +138,7 @@ class Job:
         rung_at: when the doorbell was last rung for it.
         notes: what the caller should know: words the model does not know, what was cut from
             the prompt, a resampled size.
-        checkpoint: key of the object that holds a released attempt's state, if there is one.
+        checkpoint: key prefix below which a released attempt's slots lie, if there are any.
     """
 
     id: str
@@ -187,10 +187,11 @@ def recipe_key(job_id: str) -> str:
     return f"jobs/{job_id}/{job_id}.json"
 
 
-def checkpoint_key(job_id: str) -> str:
-    return f"jobs/{job_id}/checkpoint.safetensors"
+def checkpoint_prefix(job_id: str) -> str:
+    """Below this lie the exported slots of a released attempt."""
+    return f"jobs/{job_id}/checkpoint/"
 
 
-def as_plain(value: Any) -> Any:
-    """A frozen dataclass of this module as plain data, for JSON columns and wires."""
-    return asdict(value)
+def checkpoint_key(job_id: str, index: int) -> str:
+    """Object key of the exported slot of image ``index``."""
+    return f"{checkpoint_prefix(job_id)}{index}.safetensors"

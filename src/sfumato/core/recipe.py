@@ -6,10 +6,13 @@ gallery reads, and ``sfumato``, its JSON twin. JPEG and WebP carry the text in E
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sfumato import __version__
+from sfumato.core.ports import ImageTask
 from sfumato.core.request import canonical_json
 
 #: A1111's label for each of our samplers.
@@ -38,8 +41,28 @@ class Recipe:
     guidance_scale: float
     sampler: str
     seed: int
-    version: str
+    version: str = __version__
     notes: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, task: ImageTask, *, model_hash: str, notes: Sequence[str] = ()) -> Recipe:
+        """The recipe of one task; ``notes`` are added to those that the task has."""
+        settings = task.settings
+        return cls(
+            prompt=task.request.prompt,
+            negative_prompt=task.request.negative_prompt,
+            model=settings.model,
+            model_hash=model_hash,
+            width=settings.width,
+            height=settings.height,
+            render_width=settings.render_width,
+            render_height=settings.render_height,
+            num_inference_steps=settings.num_inference_steps,
+            guidance_scale=settings.guidance_scale,
+            sampler=settings.sampler,
+            seed=settings.image_seed(task.index),
+            notes=(*task.notes, *notes),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "notes": list(self.notes)}
@@ -66,6 +89,16 @@ class Recipe:
             pairs["Resampled to"] = f"{self.width}x{self.height}"
         lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))
         return "\n".join(lines)
+
+
+def fingerprint(task: ImageTask) -> str:
+    """SHA-256 over all that decides a task's pixels: equal fingerprints, equal pictures.
+
+    It ties an exported slot to its task, so a checkpoint can't resume another picture.
+    """
+    recipe = Recipe.of(task, model_hash="").as_dict()
+    del recipe["notes"]
+    return hashlib.sha256(canonical_json(recipe).encode()).hexdigest()
 
 
 def _quoted(value: object) -> str:

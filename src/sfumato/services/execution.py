@@ -1,0 +1,276 @@
+"""A worker's side of a job: claim, heartbeat, progress, pictures, the end. All guarded by the token.
+
+``Execution`` is the :class:`~sfumato.core.ports.Assignments` of a worker that sits beside the
+store; a remote worker has the same methods over HTTPS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sfumato.core.errors import InvalidRequest, NotFound, Unavailable
+from sfumato.core.events import EventKind, NewEvent
+from sfumato.core.job import (
+    AttemptOutcome,
+    ImageRecord,
+    Job,
+    JobError,
+    JobStatus,
+    Timings,
+    checkpoint_key,
+    checkpoint_prefix,
+    image_key,
+    recipe_key,
+)
+from sfumato.core.ports import (
+    Assignment,
+    Clock,
+    Delivery,
+    EncodedImage,
+    ImageStore,
+    JobQueue,
+    JobStore,
+    ModelCatalog,
+    Progress,
+    Revocation,
+    Ring,
+)
+from sfumato.core.request import canonical_json
+from sfumato.services.recovery import RetryPolicy
+from sfumato.services.submission import ring_for
+from sfumato.services.watching import JobWatcher
+
+log = logging.getLogger(__name__)
+
+
+class Execution:
+    """Assignments straight from the store and the queue.
+
+    Args:
+        worker: this worker's name, unique among all workers.
+        runtimes: the pools it works for.
+        lease: seconds for which an attempt is ours without a heartbeat.
+    """
+
+    def __init__(
+        self,
+        *,
+        worker: str,
+        runtimes: Sequence[str],
+        store: JobStore,
+        queue: JobQueue,
+        images: ImageStore,
+        catalog: ModelCatalog,
+        watcher: JobWatcher,
+        clock: Clock,
+        lease: float = 30.0,
+        policy: RetryPolicy | None = None,
+    ) -> None:
+        self._worker = worker
+        self._runtimes = runtimes
+        self._store = store
+        self._queue = queue
+        self._images = images
+        self._catalog = catalog
+        self._watcher = watcher
+        self._clock = clock
+        self._lease = lease
+        self._policy = policy or RetryPolicy()
+        self._deliveries: dict[tuple[str, int], Delivery] = {}
+
+    async def next(self, *, timeout: float) -> Assignment | None:
+        """Wait for a ring and claim its job. A claim that loses is acknowledged and forgotten."""
+        deadline = self._clock.monotonic() + timeout
+        while True:
+            remaining = max(0.0, deadline - self._clock.monotonic())
+            delivery = await self._queue.receive(
+                self._runtimes, visibility=self._lease, timeout=remaining
+            )
+            if delivery is None:
+                return None
+            assignment = await self._claim(delivery)
+            if assignment is not None:
+                return assignment
+
+    async def _claim(self, delivery: Delivery) -> Assignment | None:
+        now = self._clock.now()
+        job = await self._store.claim(
+            delivery.ring.job_id, worker=self._worker, now=now, lease_until=now + self._lease
+        )
+        if job is None:
+            await delivery.ack()
+            return None
+        self._deliveries[job.id, job.attempt] = delivery
+        try:
+            model = self._catalog.get(job.settings.model)
+        except InvalidRequest as error:
+            # It was there when the job was made: deleted since, or this worker lacks it.
+            await self._fail(job, JobError.of(error), retryable=False)
+            return None
+        return Assignment(job=job, model=model, checkpoint=await self._read_checkpoint(job))
+
+    async def _read_checkpoint(self, job: Job) -> dict[int, bytes]:
+        if job.checkpoint is None:
+            return {}
+        slots = {}
+        for index in range(job.request.num_images):
+            try:
+                slots[index] = (await self._images.get(checkpoint_key(job.id, index))).data
+            except (NotFound, Unavailable) as error:
+                log.info("job %s: image %d starts at its first step (%s)", job.id, index, error)
+        return slots
+
+    async def extend(self, assignment: Assignment) -> bool:
+        job = assignment.job
+        held = await self._store.extend_lease(
+            job.id, job.attempt, lease_until=self._clock.now() + self._lease
+        )
+        delivery = self._deliveries.get((job.id, job.attempt))
+        if held and delivery is not None:
+            await delivery.extend(self._lease)
+        return held
+
+    async def revoked(self, assignment: Assignment) -> Revocation:
+        job_id, token = assignment.job.id, assignment.job.attempt
+        with self._watcher.subscribe(job_id) as changed:
+            while True:
+                changed.clear()
+                try:
+                    job = await self._store.get(job_id)
+                except NotFound:
+                    return Revocation.LOST
+                if job.attempt != token or job.status is not JobStatus.RUNNING:
+                    return Revocation.LOST
+                if job.cancel_requested:
+                    return Revocation.CANCELED
+                await changed.wait()
+
+    async def loading(self, assignment: Assignment) -> None:
+        await self._append(assignment, EventKind.LOADING, {"model": assignment.model.name})
+
+    async def report(self, assignment: Assignment, progress: Progress) -> None:
+        data: dict[str, Any] = {"step": progress.step, "steps": progress.steps}
+        if progress.preview is not None:
+            data |= {"preview": progress.preview, "image": progress.preview_image}
+        await self._append(assignment, EventKind.STEP, data)
+
+    async def store(self, assignment: Assignment, image: EncodedImage) -> ImageRecord:
+        request = assignment.job.request
+        key = image_key(assignment.job.id, image.index, request.output_format)
+        await self._images.put(key, image.data, media_type=image.media_type)
+        await self._append(assignment, EventKind.IMAGE, {"index": image.index})
+        return ImageRecord(
+            index=image.index,
+            key=key,
+            media_type=image.media_type,
+            width=image.width,
+            height=image.height,
+            size_bytes=len(image.data),
+            sha256=hashlib.sha256(image.data).hexdigest(),
+            seed=image.seed,
+        )
+
+    async def complete(
+        self,
+        assignment: Assignment,
+        images: Sequence[ImageRecord],
+        *,
+        timings: Timings,
+        notes: Sequence[str],
+        recipe: Mapping[str, object],
+    ) -> bool:
+        job = assignment.job
+        await self._images.put(
+            recipe_key(job.id), canonical_json(recipe).encode(), media_type="application/json"
+        )
+        finished = await self._store.finish(
+            job.id,
+            job.attempt,
+            status=JobStatus.SUCCEEDED,
+            now=self._clock.now(),
+            images=images,
+            timings=timings,
+            notes=notes,
+        )
+        await self._settle(job)
+        if finished and job.checkpoint is not None:
+            await self._images.delete_prefix(checkpoint_prefix(job.id))
+        return finished
+
+    async def fail(self, assignment: Assignment, error: JobError, *, retryable: bool) -> bool:
+        return await self._fail(assignment.job, error, retryable=retryable)
+
+    async def _fail(self, job: Job, error: JobError, *, retryable: bool) -> bool:
+        now = self._clock.now()
+        failures = job.failures + 1
+        if retryable and failures < self._policy.max_failures:
+            requeued = await self._store.requeue(
+                job.id,
+                job.attempt,
+                outcome=AttemptOutcome.FAILED,
+                reason=f"{error.code}: {error.message}",
+                now=now,
+            )
+            if requeued:
+                await self._ring_again(ring_for(job), delay=self._policy.backoff(failures))
+            await self._settle(job)
+            return requeued
+        failed = await self._store.finish(
+            job.id, job.attempt, status=JobStatus.FAILED, now=now, error=error
+        )
+        await self._settle(job)
+        return failed
+
+    async def canceled(self, assignment: Assignment) -> bool:
+        job = assignment.job
+        ended = await self._store.finish(
+            job.id, job.attempt, status=JobStatus.CANCELED, now=self._clock.now()
+        )
+        await self._settle(job)
+        return ended
+
+    async def release(
+        self, assignment: Assignment, *, reason: str, checkpoint: Mapping[int, bytes]
+    ) -> bool:
+        job = assignment.job
+        for index, blob in checkpoint.items():
+            await self._images.put(
+                checkpoint_key(job.id, index), blob, media_type="application/octet-stream"
+            )
+        released = await self._store.requeue(
+            job.id,
+            job.attempt,
+            outcome=AttemptOutcome.RELEASED,
+            reason=reason,
+            now=self._clock.now(),
+            checkpoint=checkpoint_prefix(job.id) if checkpoint else job.checkpoint,
+        )
+        if released:
+            await self._ring_again(ring_for(job), delay=0.0)
+        await self._settle(job)
+        return released
+
+    async def _append(
+        self, assignment: Assignment, kind: EventKind, data: Mapping[str, Any]
+    ) -> None:
+        event = NewEvent(kind, self._clock.now(), data)
+        await self._store.append(assignment.job.id, assignment.job.attempt, [event])
+
+    async def _ring_again(self, ring: Ring, *, delay: float) -> None:
+        try:
+            await self._queue.ring(ring, delay=delay)
+        except Unavailable as error:
+            log.warning("job %s waits; its doorbell could not be rung: %s", ring.job_id, error)
+
+    async def _settle(self, job: Job) -> None:
+        """Acknowledge the ring, after the commit. A ring that stays only rings once more."""
+        delivery = self._deliveries.pop((job.id, job.attempt), None)
+        if delivery is None:
+            return
+        try:
+            await delivery.ack()
+        except Unavailable as error:
+            log.warning("job %s: its ring could not be acknowledged: %s", job.id, error)
