@@ -1,0 +1,170 @@
+"""One assignment from its claim to its end: reads the run's mailbox, reports to the services."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sfumato.core.errors import StorageFull, Unavailable
+from sfumato.core.job import ImageRecord, JobError, Timings
+from sfumato.core.ports import Assignments, Clock, Revocation
+from sfumato.worker.engine_thread import EngineThread
+from sfumato.worker.run import (
+    Admitted,
+    Exported,
+    Failed,
+    ImageReady,
+    JobRun,
+    Loading,
+    ProgressMade,
+)
+
+log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+#: Seconds between the tries of a write that must not get lost while a part is away.
+_RETRY_DELAYS = (0.1, 0.3, 1.0, 3.0, 5.0)
+
+
+@dataclass(slots=True)
+class Attendance:
+    """Attends one run.
+
+    Args:
+        starting: seconds that this worker took to start while the job waited.
+    """
+
+    run: JobRun
+    assignments: Assignments
+    engine: EngineThread
+    clock: Clock
+    starting: float
+    _loading: bool = False
+    _admitted_at: float = 0.0
+    _rendered_at: float = 0.0
+    _records: dict[int, ImageRecord] = field(default_factory=dict)
+    _notes: list[str] = field(default_factory=list)
+    _recipes: dict[int, object] = field(default_factory=dict)
+
+    async def until_ended(self) -> None:
+        """Admit the job to the batch and see it through; returns once it is no longer ours."""
+        watch = asyncio.create_task(self._watch_revocation())
+        self.engine.admit(self.run)
+        try:
+            while not await self._handle():
+                pass
+        except Unavailable as error:
+            # Every try failed. The attempt is left to its lease; recovery queues the job again.
+            log.warning("job %s is given up by this worker: %s", self.run.job_id, error)
+        finally:
+            self.engine.drop(self.run)
+            watch.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watch
+
+    async def _watch_revocation(self) -> None:
+        while True:
+            try:
+                self.run.post(await self.assignments.revoked(self.run.assignment))
+            except Unavailable as error:
+                log.warning("job %s is watched again: %s", self.run.job_id, error)
+                await asyncio.sleep(_RETRY_DELAYS[2])
+            else:
+                return
+
+    async def _handle(self) -> bool:
+        """Carry out one report; True when the job has ended for this worker."""
+        assignments, assignment = self.assignments, self.run.assignment
+        match await self.run.mailbox.get():
+            case Loading():
+                self._loading = True
+                await assignments.loading(assignment)
+            case Admitted(at):
+                self._admitted_at = at
+            case ProgressMade():
+                await self._report_progress()
+            case ImageReady() as ready:
+                return await self._keep(ready)
+            case Failed(error):
+                await self._persist(
+                    lambda: assignments.fail(
+                        assignment, JobError.of(error), retryable=error.retryable
+                    )
+                )
+                return True
+            case Exported(slots):
+                reason = "its worker is shutting down"
+                await self._persist(
+                    lambda: assignments.release(assignment, reason=reason, checkpoint=slots)
+                )
+                return True
+            case Revocation.CANCELED:
+                self.engine.drop(self.run)
+                await self._persist(lambda: assignments.canceled(assignment))
+                return True
+            case Revocation.LOST:
+                log.warning("job %s is no longer ours; dropped", self.run.job_id)
+                return True
+        return False
+
+    async def _report_progress(self) -> None:
+        progress = self.run.take_progress()
+        if progress is not None:
+            try:
+                await self.assignments.report(self.run.assignment, progress)
+            except Unavailable as error:
+                log.warning("a step of job %s was not reported: %s", self.run.job_id, error)
+
+    async def _keep(self, ready: ImageReady) -> bool:
+        assignments, assignment = self.assignments, self.run.assignment
+        self._rendered_at = ready.at
+        self._notes.extend(note for note in ready.notes if note not in self._notes)
+        try:
+            record = await self._persist(lambda: assignments.store(assignment, ready.image))
+        except StorageFull as error:
+            full = JobError.of(error)
+            await self._persist(lambda: assignments.fail(assignment, full, retryable=False))
+            return True
+        self._records[record.index] = record
+        self._recipes[record.index] = ready.image.recipe
+        if len(self._records) < assignment.job.request.num_images:
+            return False
+        images = [self._records[index] for index in sorted(self._records)]
+        recipe = {"images": [self._recipes[index] for index in sorted(self._recipes)]}
+        await self._persist(
+            lambda: assignments.complete(
+                assignment, images, timings=self._timings(), notes=self._notes, recipe=recipe
+            )
+        )
+        return True
+
+    def _timings(self) -> Timings:
+        run, now = self.run, self.clock.monotonic()
+        # The clock of the store's times is the wall's; the wait is the one span that crosses both.
+        waited = max(0.0, (run.assignment.job.started_at or 0) - run.assignment.job.created_at)
+        starting = min(self.starting, waited)
+        loaded_at = self._admitted_at if self._loading else run.claimed_at
+        return Timings(
+            queued=waited - starting,
+            starting=starting,
+            loading=loaded_at - run.claimed_at,
+            denoising=self._rendered_at - loaded_at,
+            storing=now - self._rendered_at,
+        )
+
+    async def _persist(self, write: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Try a write until it is in: a part that is away for a while must not cost the work."""
+        for delay in _RETRY_DELAYS:
+            try:
+                return await write()
+            except StorageFull:
+                raise
+            except Unavailable as error:
+                log.warning("job %s: %s; trying again in %g s", self.run.job_id, error, delay)
+                await asyncio.sleep(delay)
+        return await write()

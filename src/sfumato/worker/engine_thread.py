@@ -1,0 +1,230 @@
+"""The thread that owns the engine: loads, admits, steps and renders, and never waits for I/O."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from sfumato.core.errors import EngineError, EngineFailure, SfumatoError
+from sfumato.core.ports import Clock, ImageEngine, ImageTask, Progress, Slot
+from sfumato.worker.batcher import StepBatcher
+from sfumato.worker.run import Admitted, Exported, Failed, ImageReady, JobRun, Loading, Report
+
+log = logging.getLogger(__name__)
+
+_Item = TypeVar("_Item")
+
+
+@dataclass(slots=True)
+class _Member:
+    """A job in the batch."""
+
+    run: JobRun
+    slots: list[Slot] = field(default_factory=list)
+    steps_done: int = 0
+    steps_total: int = 0
+    next_preview: float = 0.0
+
+
+class EngineThread:
+    """Runs the step batcher over an engine that is made inside the thread.
+
+    Args:
+        make_engine: imports torch and builds the engine; seconds of work.
+        preview_interval: seconds between two previews of one job.
+    """
+
+    def __init__(
+        self,
+        make_engine: Callable[[], ImageEngine],
+        *,
+        clock: Clock,
+        preview_interval: float = 0.4,
+    ) -> None:
+        self._make_engine = make_engine
+        self._clock = clock
+        self._preview_interval = preview_interval
+        self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._members: dict[str, _Member] = {}
+        self._loaded: set[str] = set()
+        self._finished: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+
+    # -- called on the event loop ----------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def admit(self, run: JobRun) -> None:
+        """Let a job's pictures join the batch; the run's mailbox tells what becomes of them."""
+        self._inbox.put(lambda: self._admit(run))
+
+    def drop(self, run: JobRun) -> None:
+        """Take a job out of the batch before its next step."""
+        self._inbox.put(lambda: self._forget(run.job_id))
+
+    def export(self, run: JobRun) -> None:
+        """Take a job out of the batch and post its state as ``Exported``."""
+        self._inbox.put(lambda: self._export(run))
+
+    async def stop(self) -> None:
+        self._inbox.put(None)
+        await self.finished()
+
+    async def finished(self) -> None:
+        """Returns when the thread has stopped; raises what broke it."""
+        await asyncio.shield(self._finished)
+
+    # -- the thread ------------------------------------------------------------------------------
+
+    def _main(self) -> None:
+        try:
+            self._drive(self._make_engine())
+        except BaseException as error:  # noqa: BLE001 - handed to the event loop, which raises it
+            self._call(self._finish, error)
+        else:
+            self._call(self._finish, None)
+
+    def _finish(self, error: BaseException | None) -> None:
+        if self._finished.done():
+            return
+        if error is None:
+            self._finished.set_result(None)
+        else:
+            self._finished.set_exception(error)
+
+    def _drive(self, engine: ImageEngine) -> None:
+        self._engine = engine
+        self._batcher = StepBatcher(engine.row_limit)
+        while self._obey():
+            batch = self._batcher.next_batch()
+            if batch:
+                self._step(batch)
+
+    def _obey(self) -> bool:
+        """Carry out what the event loop asked; waits only when there is nothing to step."""
+        while True:
+            try:
+                command = self._inbox.get(block=len(self._batcher) == 0)
+            except queue.Empty:
+                return True
+            if command is None:
+                return False
+            command()
+
+    def _admit(self, run: JobRun) -> None:
+        member = self._members[run.job_id] = _Member(run)
+        model = run.assignment.model
+        try:
+            if model.name not in self._loaded:
+                self._post(run, Loading())
+            self._engine.load(model)
+            self._loaded.add(model.name)
+            for task in run.tasks():
+                blob = run.assignment.checkpoint.get(task.index)
+                slot = self._engine.admit(task) if blob is None else self._resume(task, blob)
+                member.slots.append(slot)
+                member.steps_done += slot.step
+                member.steps_total += slot.steps
+        except Exception as error:  # noqa: BLE001 - one job's failure, whatever it is
+            self._fail(run, error)
+            return
+        for slot in member.slots:
+            self._batcher.add(slot)
+        self._post(run, Admitted(self._clock.monotonic()))
+
+    def _resume(self, task: ImageTask, blob: bytes) -> Slot:
+        try:
+            return self._engine.resume(task, blob)
+        except EngineError as error:
+            log.warning("job %s: image %d starts anew: %s", task.job_id, task.index, error)
+            return self._engine.admit(task)
+
+    def _step(self, batch: Sequence[Slot]) -> None:
+        try:
+            self._engine.step(batch)
+        except Exception as error:  # noqa: BLE001 - found out below whose failure it is
+            if len(batch) == 1:
+                self._fail(self._members[batch[0].task.job_id].run, error)
+                return
+            log.warning("a step of %d slots failed (%s); trying each half", len(batch), error)
+            middle = len(batch) // 2
+            for half in (batch[:middle], batch[middle:]):
+                self._step([slot for slot in half if slot.task.job_id in self._members])
+            return
+        for slot in batch:
+            self._members[slot.task.job_id].steps_done += 1
+        self._report(batch)
+        for slot in batch:
+            if slot.step >= slot.steps:
+                self._render(slot)
+
+    def _report(self, batch: Sequence[Slot]) -> None:
+        now = self._clock.monotonic()
+        for slot in {slot.task.job_id: slot for slot in batch}.values():
+            member = self._members[slot.task.job_id]
+            preview = None
+            if now >= member.next_preview and slot.step < slot.steps:
+                preview = self._preview(slot)
+                member.next_preview = now + self._preview_interval
+            progress = Progress(member.steps_done, member.steps_total, preview, slot.task.index)
+            self._call(member.run.post_progress, progress)
+
+    def _preview(self, slot: Slot) -> str | None:
+        try:
+            return self._engine.preview(slot)
+        except EngineError as error:
+            log.warning("job %s goes on without a preview: %s", slot.task.job_id, error)
+            return None
+
+    def _render(self, slot: Slot) -> None:
+        self._batcher.remove(slot)
+        member = self._members.get(slot.task.job_id)
+        if member is None:
+            return
+        try:
+            image = self._engine.render(slot)
+        except Exception as error:  # noqa: BLE001 - one job's failure, whatever it is
+            self._fail(member.run, error)
+            return
+        member.slots.remove(slot)
+        if not member.slots:
+            del self._members[slot.task.job_id]
+        self._post(member.run, ImageReady(image, slot.notes, self._clock.monotonic()))
+
+    def _export(self, run: JobRun) -> None:
+        member = self._members.get(run.job_id)
+        under_way = [slot for slot in member.slots if slot.step > 0] if member else []
+        try:
+            slots = {slot.task.index: self._engine.export(slot) for slot in under_way}
+        except EngineError as error:
+            log.warning("job %s: its state could not be kept: %s", run.job_id, error)
+            slots = {}
+        self._forget(run.job_id)
+        self._post(run, Exported(slots))
+
+    def _fail(self, run: JobRun, error: Exception) -> None:
+        if not isinstance(error, SfumatoError):
+            log.error("job %s failed", run.job_id, exc_info=error)
+            error = EngineFailure(f"{type(error).__name__}: {error}")
+        self._forget(run.job_id)
+        self._post(run, Failed(error))
+
+    def _forget(self, job_id: str) -> None:
+        member = self._members.pop(job_id, None)
+        for slot in member.slots if member else ():
+            self._batcher.remove(slot)
+
+    def _post(self, run: JobRun, report: Report) -> None:
+        self._call(run.post, report)
+
+    def _call(self, function: Callable[[_Item], None], item: _Item) -> None:
+        with contextlib.suppress(RuntimeError):  # the event loop closed: nobody listens any more
+            self._loop.call_soon_threadsafe(function, item)

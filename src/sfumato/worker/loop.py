@@ -1,0 +1,172 @@
+"""The worker: claims while there is room, drives one engine, drains when told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sfumato.core.errors import Unavailable
+from sfumato.core.ports import Assignment, Assignments, Clock, ImageEngine
+from sfumato.worker.attend import Attendance
+from sfumato.worker.engine_thread import EngineThread
+from sfumato.worker.heartbeat import keep_leases
+from sfumato.worker.run import JobRun
+
+log = logging.getLogger(__name__)
+
+#: Longest wait for a ring before the worker looks at its own idleness again, in seconds.
+_LONGEST_POLL = 30.0
+#: A one-shot worker that finds nothing to claim gives up after this many seconds.
+_ONCE_PATIENCE = 1.0
+
+
+class Worker:
+    """Runs until idle, drained, or (``once``) through with one job.
+
+    Args:
+        make_engine: builds the engine in its own thread, while the first claim is under way.
+        started_at: when this worker was asked for, in seconds since the epoch.
+        max_jobs: jobs it holds at once; their pictures share the running batch.
+        idle_timeout: seconds without work after which it stops; None: never.
+        grace: seconds that running jobs get to finish when it drains.
+    """
+
+    def __init__(
+        self,
+        *,
+        assignments: Assignments,
+        make_engine: Callable[[], ImageEngine],
+        clock: Clock,
+        started_at: float,
+        lease: float = 30.0,
+        max_jobs: int = 16,
+        idle_timeout: float | None = 300.0,
+        grace: float = 10.0,
+        once: bool = False,
+    ) -> None:
+        self._assignments = assignments
+        self._make_engine = make_engine
+        self._clock = clock
+        self._started_at = started_at
+        self._ready_at = started_at
+        self._lease = lease
+        self._max_jobs = 1 if once else max_jobs
+        self._idle_timeout = idle_timeout
+        self._grace = grace
+        self._once = once
+        self._draining = asyncio.Event()
+        self._room = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._runs: dict[JobRun, asyncio.Task[None]] = {}
+
+    def drain(self) -> None:
+        """Stop claiming; finish what fits in the grace, release the rest with its state."""
+        self._draining.set()
+
+    async def run(self) -> None:
+        """Raises what broke the engine's thread, if it broke; jobs then go to the next worker."""
+        self._ready_at = self._clock.now()
+        engine = EngineThread(self._make_engine, clock=self._clock)
+        engine.start()
+        beat = asyncio.create_task(
+            keep_leases(self._assignments, self._runs.keys, lease=self._lease)
+        )
+        broken = asyncio.create_task(engine.finished())
+        claiming = asyncio.create_task(self._claim_while_welcome(engine))
+        draining = asyncio.create_task(self._draining.wait())
+        idle = asyncio.create_task(self._idle.wait())
+        try:
+            await _first_of(claiming, draining, broken)
+            await _stop(claiming)
+            await _first_of(idle, draining, broken)
+            await _first_of(idle, broken, timeout=self._grace)
+            if not idle.done() and not broken.done():
+                self._release_all(engine)
+                await _first_of(idle, broken)
+            if not broken.done():
+                await engine.stop()
+        finally:
+            for task in (beat, draining, idle, claiming, *self._runs.values()):
+                await _stop(task)
+            await _stop(broken)
+        if not broken.cancelled() and (error := broken.exception()):
+            raise error
+
+    async def _claim_while_welcome(self, engine: EngineThread) -> None:
+        idle_since = self._clock.monotonic()
+        while True:
+            while len(self._runs) >= self._max_jobs:
+                self._room.clear()
+                await self._room.wait()
+            if self._runs:
+                idle_since = self._clock.monotonic()
+            assignment = await self._next(self._patience(idle_since))
+            if assignment is not None:
+                self._take_on(assignment, engine)
+                if self._once:
+                    return
+            elif not self._runs and self._is_idle_since(idle_since):
+                log.info("no work for %g s; stopping", self._clock.monotonic() - idle_since)
+                return
+
+    async def _next(self, patience: float) -> Assignment | None:
+        try:
+            return await self._assignments.next(timeout=patience)
+        except Unavailable as error:
+            log.warning("no work can be had: %s", error)
+            await asyncio.sleep(min(1.0, patience))
+            return None
+
+    def _patience(self, idle_since: float) -> float:
+        if self._once:
+            return _ONCE_PATIENCE
+        if self._idle_timeout is None:
+            return _LONGEST_POLL
+        left = self._idle_timeout - (self._clock.monotonic() - idle_since)
+        return min(_LONGEST_POLL, max(0.05, left))
+
+    def _is_idle_since(self, moment: float) -> bool:
+        if self._once:
+            return True
+        idle = self._clock.monotonic() - moment
+        return self._idle_timeout is not None and idle >= self._idle_timeout
+
+    def _take_on(self, assignment: Assignment, engine: EngineThread) -> None:
+        run = JobRun(assignment, claimed_at=self._clock.monotonic())
+        attendance = Attendance(
+            run, self._assignments, engine, self._clock, self._starting_seconds(assignment)
+        )
+        task = asyncio.create_task(attendance.until_ended(), name=f"job-{run.job_id}")
+        self._runs[run] = task
+        self._idle.clear()
+        task.add_done_callback(lambda _task: self._ended(run))
+
+    def _starting_seconds(self, assignment: Assignment) -> float:
+        """How long the job waited for this very worker to start."""
+        return max(0.0, self._ready_at - max(self._started_at, assignment.job.created_at))
+
+    def _ended(self, run: JobRun) -> None:
+        task = self._runs.pop(run)
+        self._room.set()
+        if not self._runs:
+            self._idle.set()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("job %s is left to its lease", run.job_id, exc_info=error)
+
+    def _release_all(self, engine: EngineThread) -> None:
+        log.info("the grace is over; releasing %d job(s) with their state", len(self._runs))
+        for run in self._runs:
+            engine.export(run)
+
+
+async def _first_of(*tasks: asyncio.Future[Any], timeout: float | None = None) -> None:
+    await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _stop(task: asyncio.Future[Any]) -> None:
+    """Cancel a task and see it end; how it ended is looked at elsewhere."""
+    task.cancel()
+    await asyncio.wait((task,))
