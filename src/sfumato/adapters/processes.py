@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sfumato.core.ports import WorkerExit
@@ -29,8 +29,11 @@ class ProcessWorkerPool:
     the service dies, however it dies, the pipe ends and the child drains and exits.
     """
 
-    def __init__(self, command: Callable[[str, str], Sequence[str]]) -> None:
+    def __init__(
+        self, command: Callable[[str, str], Sequence[str]], *, environment: Mapping[str, str]
+    ) -> None:
         self._command = command
+        self._environment = environment
         self._children: dict[str, _Child] = {}
         self._waiting: set[asyncio.Task[None]] = set()
         self._ended: asyncio.Queue[WorkerExit] = asyncio.Queue()
@@ -41,6 +44,7 @@ class ProcessWorkerPool:
         process = await asyncio.create_subprocess_exec(
             *self._command(runtime, worker),
             stdin=asyncio.subprocess.PIPE,
+            env=dict(self._environment),
             start_new_session=True,
         )
         child = _Child(worker, runtime, process)

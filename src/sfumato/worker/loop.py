@@ -77,10 +77,11 @@ class Worker:
         broken = asyncio.create_task(engine.finished())
         claiming = asyncio.create_task(self._claim_while_welcome(engine))
         draining = asyncio.create_task(self._draining.wait())
-        idle = asyncio.create_task(self._idle.wait())
+        idle: asyncio.Task[Any] | None = None
         try:
-            await _first_of(claiming, draining, broken)
+            await _first_of(claiming, draining, broken, beat)
             await _stop(claiming)
+            idle = asyncio.create_task(self._idle.wait())
             await _first_of(idle, draining, broken)
             await _first_of(idle, broken, timeout=self._grace)
             if not idle.done() and not broken.done():
@@ -89,11 +90,12 @@ class Worker:
             if not broken.done():
                 await engine.stop()
         finally:
-            for task in (beat, draining, idle, claiming, *self._runs.values()):
+            tasks = [beat, draining, claiming, broken, *([idle] if idle else [])]
+            for task in (*tasks, *self._runs.values()):
                 await _stop(task)
-            await _stop(broken)
-        if not broken.cancelled() and (error := broken.exception()):
-            raise error
+        for task in (broken, claiming, beat):
+            if not task.cancelled() and (error := task.exception()):
+                raise error
 
     async def _claim_while_welcome(self, engine: EngineThread) -> None:
         idle_since = self._clock.monotonic()

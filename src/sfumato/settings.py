@@ -1,0 +1,113 @@
+"""Every setting, and the only place that reads the environment.
+
+Precedence: what the command line says, then ``SFUMATO_…`` variables, then the defaults here.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import platformdirs
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sfumato.core.errors import StartupRefused
+from sfumato.core.request import Limits
+
+_Port = Annotated[int, Field(ge=0, le=65535)]
+_Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """How this process runs. Times are seconds, sizes pixels."""
+
+    model_config = SettingsConfigDict(env_prefix="SFUMATO_", extra="forbid", frozen=True)
+
+    #: Folder of the embedded database, pictures and models.
+    data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("sfumato")))
+    host: str = "127.0.0.1"
+    #: 0 takes a free port.
+    port: _Port = 8080
+
+    #: Where jobs are kept; None: ``sfumato.db`` in the data folder.
+    database_url: str | None = None
+    #: Where pictures are kept: a folder, or s3://, gs://, az://, memory://; None: the data folder.
+    images_url: str | None = None
+    #: Extra folders of models beside ``models`` in the data folder.
+    model_folders: tuple[Path, ...] = ()
+    #: The model of requests that name none.
+    default_model: str = "starter"
+
+    lease: _Seconds = 30.0
+    idle_timeout: _Seconds = 300.0
+    #: What running jobs get to finish in when a worker is told to stop.
+    grace: Annotated[float, Field(ge=0)] = 5.0
+    max_workers: Annotated[int, Field(ge=0)] = 1
+    #: Jobs that one worker holds at once.
+    max_jobs: Annotated[int, Field(ge=1)] = 16
+    #: Start one worker with the service, before any job waits.
+    warm: bool = False
+    #: Where workers draw: auto, cpu, cuda, cuda:1, mps. ``fake`` draws patterns, without torch.
+    device: str = "auto"
+
+    max_side: Annotated[int, Field(ge=8)] = Limits().max_side
+    max_pixel_steps: Annotated[int, Field(ge=1)] = Limits().max_pixel_steps
+    max_queued: Annotated[int, Field(ge=1)] = 10_000
+    #: Days for which finished jobs and their pictures are kept; None: for ever.
+    retention_days: Annotated[float, Field(gt=0)] | None = None
+    log_level: str = "INFO"
+
+    @field_validator("data", mode="after")
+    @classmethod
+    def _expand(cls, folder: Path) -> Path:
+        return folder.expanduser().absolute()
+
+    @classmethod
+    def load(cls, **overrides: Any) -> Self:
+        """Settings from the environment, with every override that is not None.
+
+        Raises:
+            StartupRefused: naming the setting, its variable and what it accepts.
+        """
+        try:
+            return cls(**{key: value for key, value in overrides.items() if value is not None})
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"]) or "settings"
+            raise StartupRefused(
+                f"The setting {name} (variable SFUMATO_{name.upper()}) is "
+                f"{first['input']!r}: {first['msg']}.",
+                field=name,
+            ) from None
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(max_side=self.max_side, max_pixel_steps=self.max_pixel_steps)
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data / 'sfumato.db'}"
+
+    @property
+    def resolved_images_url(self) -> str:
+        return self.images_url or str(self.data / "images")
+
+    @property
+    def resolved_model_folders(self) -> tuple[Path, ...]:
+        return (self.data / "models", *self.model_folders)
+
+    def for_child(self) -> dict[str, str]:
+        """The environment of a child process that is to run with these very settings."""
+        given = {
+            f"SFUMATO_{name.upper()}": _as_variable(getattr(self, name))
+            for name in self.model_fields_set
+        }
+        return {**os.environ, **given}
+
+
+def _as_variable(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ",".join(f'"{item}"' for item in value) + "]"
+    return str(value)
