@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class _Child:
 
 
 class ProcessWorkerPool:
-    """Starts ``command(runtime, worker)`` for each worker.
+    """Starts ``command(runtime, worker, now)`` for each worker; ``now``: seconds since the epoch.
 
     A child runs in a session of its own, so that Ctrl-C in a terminal reaches the service alone,
     which then drains its workers. It holds the reading end of a pipe as its standard input: when
@@ -30,7 +31,7 @@ class ProcessWorkerPool:
     """
 
     def __init__(
-        self, command: Callable[[str, str], Sequence[str]], *, environment: Mapping[str, str]
+        self, command: Callable[[str, str, float], Sequence[str]], *, environment: Mapping[str, str]
     ) -> None:
         self._command = command
         self._environment = environment
@@ -42,7 +43,7 @@ class ProcessWorkerPool:
     async def start(self, runtime: str) -> str:
         worker = f"{runtime}-{os.getpid()}-{next(self._numbers)}"
         process = await asyncio.create_subprocess_exec(
-            *self._command(runtime, worker),
+            *self._command(runtime, worker, time.time()),
             stdin=asyncio.subprocess.PIPE,
             env=dict(self._environment),
             start_new_session=True,

@@ -90,7 +90,7 @@ class Worker:
             if not broken.done():
                 await engine.stop()
         finally:
-            tasks = [beat, draining, claiming, broken, *([idle] if idle else [])]
+            tasks = [beat, draining, claiming, broken, *([] if idle is None else [idle])]
             for task in (*tasks, *self._runs.values()):
                 await _stop(task)
         for task in (broken, claiming, beat):

@@ -1,0 +1,112 @@
+"""``sfumato doctor``: what is installed, which device would draw, what would run, what is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import sfumato
+from sfumato.adapters.sql import Database
+from sfumato.bootstrap.folder import running_service
+from sfumato.bootstrap.parts import open_catalog
+from sfumato.core.errors import SfumatoError
+from sfumato.settings import Settings
+
+_ENGINE_PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "pillow", "numpy")
+_LOW_DISK = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report. ``problem``: what is wrong and what to do; None when all is well."""
+
+    name: str
+    value: str
+    problem: str | None = None
+
+
+def doctor(settings: Settings) -> list[Finding]:
+    """Look at everything a first picture needs; changes nothing but an out-of-date schema."""
+    return [
+        Finding("sfumato", sfumato.__version__),
+        Finding("python", f"{platform.python_version()} on {platform.platform()}"),
+        Finding("cores", str(os.cpu_count())),
+        *_engine(),
+        *_device(settings),
+        *_folder(settings),
+        *_database(settings),
+        *_models(settings),
+    ]
+
+
+def _engine() -> Iterator[Finding]:
+    for package in _ENGINE_PACKAGES:
+        try:
+            yield Finding(package, version(package))
+        except PackageNotFoundError:
+            yield Finding(
+                package,
+                "not installed",
+                "A worker needs it: pip install 'sfumato[engine]'. The service alone does not.",
+            )
+
+
+def _device(settings: Settings) -> Iterator[Finding]:
+    if settings.device.startswith("fake"):
+        yield Finding("device", settings.device, "It draws patterns, not pictures.")
+        return
+    if importlib.util.find_spec("torch") is None:
+        return
+    from sfumato.engine.devices import describe_device  # noqa: PLC0415 - imports torch
+
+    try:
+        yield Finding("device", describe_device(settings.device))
+    except SfumatoError as error:
+        yield Finding("device", settings.device, error.message)
+
+
+def _folder(settings: Settings) -> Iterator[Finding]:
+    folder = settings.data
+    nearest = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    writable = os.access(nearest, os.W_OK)
+    yield Finding(
+        "data folder",
+        str(folder),
+        None if writable else f"{nearest} can't be written; give another with --data.",
+    )
+    free = shutil.disk_usage(nearest).free
+    yield Finding(
+        "free disk",
+        f"{free / 2**30:.1f} GiB",
+        "Pictures and jobs may not fit; free some." if free < _LOW_DISK else None,
+    )
+    yield Finding("service", running_service(settings) or "not running")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    if not settings.data.exists() and settings.database_url is None:
+        yield Finding("database", "will be made at the first start")
+        return
+    try:
+        Database.check(settings.resolved_database_url)
+    except SfumatoError as error:
+        yield Finding("database", "unusable", error.message)
+    else:
+        yield Finding("database", "answers")
+
+
+def _models(settings: Settings) -> Iterator[Finding]:
+    models = open_catalog(settings).list()
+    for model in models:
+        yield Finding(f"model {model.name}", model.title or model.family, model.refusal)
+    if settings.default_model not in {model.name for model in models}:
+        yield Finding(
+            "default model",
+            settings.default_model,
+            "There is no such model; set SFUMATO_DEFAULT_MODEL to one of the above.",
+        )

@@ -1,0 +1,83 @@
+"""Which adapter stands behind each port, by settings."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import sfumato
+from sfumato.adapters.models import FolderModelCatalog
+from sfumato.adapters.objects import ObjectImageStore
+from sfumato.adapters.sql import Database, SqlJobQueue, SqlJobStore
+from sfumato.core.ports import Clock, ImageStore, JobQueue, JobStore, ModelCatalog
+from sfumato.core.runtimes import Runtime
+from sfumato.services.watching import JobWatcher
+from sfumato.settings import Settings
+
+STARTER = Path(sfumato.__file__).parent / "weights" / "starter"
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the services and the worker are built from."""
+
+    clock: Clock
+    store: JobStore
+    queue: JobQueue
+    images: ImageStore
+    catalog: ModelCatalog
+    runtimes: tuple[Runtime, ...]
+    watcher: JobWatcher
+
+
+@contextlib.asynccontextmanager
+async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+    """Connect to everything; close it in reverse order.
+
+    Raises:
+        StartupRefused: or a kind of it, naming the setting that is wrong. Nothing half-starts.
+    """
+    clock = SystemClock()
+    async with contextlib.AsyncExitStack() as stack:
+        database = Database.open(settings.resolved_database_url)
+        stack.push_async_callback(database.close)
+        store = SqlJobStore(database)
+        queue = SqlJobQueue(database, clock)
+        images = ObjectImageStore(settings.resolved_images_url)
+        stack.push_async_callback(images.close)
+        watcher = await stack.enter_async_context(JobWatcher(store))
+        yield Parts(
+            clock=clock,
+            store=store,
+            queue=queue,
+            images=images,
+            catalog=open_catalog(settings),
+            runtimes=runtimes_of(settings),
+            watcher=watcher,
+        )
+
+
+def open_catalog(settings: Settings) -> FolderModelCatalog:
+    return FolderModelCatalog(
+        settings.resolved_model_folders, builtin=STARTER, default=settings.default_model
+    )
+
+
+def runtimes_of(settings: Settings) -> tuple[Runtime, ...]:
+    """The embedded default: one runtime, which serves every model."""
+    return (
+        Runtime("default", max_workers=settings.max_workers, idle_timeout=settings.idle_timeout),
+    )

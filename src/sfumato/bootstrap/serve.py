@@ -1,0 +1,193 @@
+"""The service process: the API, recovery, and the supervisor of this machine's workers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import uvicorn
+
+from sfumato.adapters.processes import ProcessWorkerPool
+from sfumato.api.app import create_app
+from sfumato.bootstrap.folder import hold
+from sfumato.bootstrap.logs import configure_logging
+from sfumato.bootstrap.parts import Parts, open_parts
+from sfumato.bootstrap.stopping import on_signals, stdin_ended
+from sfumato.core.errors import PortTaken, SfumatoError
+from sfumato.services.placement import Supervisor
+from sfumato.services.recovery import Recovery
+from sfumato.services.submission import Submission
+from sfumato.services.tracking import Tracking
+from sfumato.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds that open connections get once the service is told to stop.
+_CONNECTION_GRACE = 2
+
+
+def serve(
+    settings: Settings,
+    *,
+    announce: Callable[[str], None],
+    exit_with_stdin: bool = False,
+) -> None:
+    """Serve until told to stop; then drain the workers and leave no process behind.
+
+    Args:
+        announce: called with the service's URL once it listens.
+        exit_with_stdin: stop when standard input ends, as it does when the parent dies.
+
+    Raises:
+        StartupRefused: or a kind of it, before anything was started.
+    """
+    configure_logging(settings)
+    with hold(settings) as tell_folder, _listen(settings.host, settings.port) as listener:
+        host, port = listener.getsockname()[:2]
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+        def listening(now: float) -> None:
+            tell_folder(url, now)
+            announce(url)
+
+        asyncio.run(_serve(settings, listener, listening, exit_with_stdin=exit_with_stdin))
+
+
+@contextlib.contextmanager
+def _listen(host: str, port: int) -> Iterator[socket.socket]:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        raise PortTaken(
+            f"Can't listen at {host}:{port}: {error.strerror}. Give another with --port; "
+            "--port 0 takes a free one.",
+            field="port",
+        ) from None
+    with listener:
+        yield listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the whole process stops in our order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    def stop(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+async def _serve(
+    settings: Settings,
+    listener: socket.socket,
+    listening: Callable[[float], None],
+    *,
+    exit_with_stdin: bool,
+) -> None:
+    async with open_parts(settings) as parts:
+        pool = ProcessWorkerPool(worker_command, environment=settings.for_child())
+        recovery = Recovery(
+            store=parts.store,
+            queue=parts.queue,
+            images=parts.images,
+            clock=parts.clock,
+            retention=settings.retention_days and settings.retention_days * 86_400,
+        )
+        supervisor = Supervisor(
+            runtimes=parts.runtimes,
+            pool=pool,
+            store=parts.store,
+            recovery=recovery,
+            watcher=parts.watcher,
+            clock=parts.clock,
+            warm=[runtime.name for runtime in parts.runtimes] if settings.warm else [],
+        )
+        server = _Server(
+            uvicorn.Config(
+                _app(settings, parts, supervisor),
+                access_log=False,
+                log_config=None,
+                lifespan="off",
+                timeout_graceful_shutdown=_CONNECTION_GRACE,
+                server_header=False,
+            )
+        )
+        background = [
+            asyncio.create_task(_begin(recovery, supervisor, settings), name="background"),
+            *([asyncio.create_task(_stop_with_stdin(server))] if exit_with_stdin else []),
+        ]
+        listening(parts.clock.now())
+        try:
+            with on_signals(server.stop):
+                await server.serve(sockets=[listener])
+                log.info("stopping the workers")
+                for task in background:
+                    task.cancel()
+                await asyncio.gather(*background, return_exceptions=True)
+                await pool.stop(grace=settings.grace + 5.0)
+        finally:
+            await pool.stop(grace=0)
+
+
+async def _begin(recovery: Recovery, supervisor: Supervisor, settings: Settings) -> None:
+    """Recover what an earlier process left, then keep recovering and supervising."""
+    try:
+        await recovery.start()
+    except SfumatoError as error:
+        log.warning("recovery begins later: %s", error)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(recovery.run(interval=settings.lease / 3))
+        tasks.create_task(supervisor.run())
+
+
+async def _stop_with_stdin(server: _Server) -> None:
+    await stdin_ended()
+    server.stop()
+
+
+def _app(settings: Settings, parts: Parts, supervisor: Supervisor) -> Any:
+    submission = Submission(
+        store=parts.store,
+        queue=parts.queue,
+        catalog=parts.catalog,
+        runtimes=parts.runtimes,
+        clock=parts.clock,
+        limits=settings.limits,
+        max_queued=settings.max_queued,
+    )
+    tracking = Tracking(
+        store=parts.store,
+        queue=parts.queue,
+        images=parts.images,
+        watcher=parts.watcher,
+        clock=parts.clock,
+        why_waiting=supervisor.why_waiting,
+    )
+    return create_app(
+        submission=submission,
+        tracking=tracking,
+        catalog=parts.catalog,
+        runtimes=parts.runtimes,
+    )
+
+
+def worker_command(runtime: str, worker: str, started_at: float) -> Sequence[str]:
+    """The command line of a worker process of this machine."""
+    return [
+        sys.executable,
+        "-m",
+        "sfumato.bootstrap.work",
+        f"--runtime={runtime}",
+        f"--name={worker}",
+        f"--started-at={started_at}",
+    ]
