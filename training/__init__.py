@@ -1,0 +1,1 @@
+"""Training code: nothing here is imported by the service."""

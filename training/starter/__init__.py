@@ -1,0 +1,1 @@
+"""The starter model: renderer, tokenizer, VAE, diffusion, judge and export."""

@@ -1,0 +1,102 @@
+"""What both training loops share: schedules, seeding, checkpoints that survive a kill."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.starter.art import CACHE
+
+
+@dataclass
+class Clock:
+    """How far a run is: by steps, or by minutes of training where ``minutes`` is set.
+
+    A shared machine's speed can't be planned in steps, a test can't be planned in minutes.
+    ``spent`` (seconds) goes into checkpoints, so a resumed run ends when it was meant to.
+    """
+
+    steps: int
+    minutes: float = 0.0
+    step: int = 0
+    spent: float = 0.0
+    _last: float = field(default_factory=time.monotonic)
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        self.spent, self._last = self.spent + now - self._last, now
+        self.step += 1
+
+    @property
+    def progress(self) -> float:
+        """0 at the start, 1 or more at the end."""
+        return self.spent / 60 / self.minutes if self.minutes else self.step / self.steps
+
+    def state(self) -> dict[str, float]:
+        return {"step": self.step, "spent": self.spent}
+
+    def load(self, state: dict[str, float]) -> None:
+        self.step, self.spent = int(state["step"]), float(state["spent"])
+        self._last = time.monotonic()
+
+
+def learning_rate(clock: Clock, peak: float, *, warmup: int, floor: float = 0.02) -> float:
+    """Linear warm-up over ``warmup`` steps, then a cosine to ``floor * peak`` at the end."""
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, clock.progress)))
+    return peak * min(1.0, (clock.step + 1) / warmup) * (floor + (1 - floor) * cosine)
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    """All randomness of one step. It depends on the step alone, so resuming needs no state."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside ``path`` and rename: a kill at any time leaves a whole checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    os.replace(part, path)
+
+
+def load_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any] | None:
+    """The checkpoint at ``path``, or None before the first one."""
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    return state
+
+
+class Every:
+    """True once at least ``seconds`` have passed since it was last true."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._last = seconds, time.monotonic()
+
+    def __call__(self) -> bool:
+        due = time.monotonic() - self._last >= self._seconds
+        if due:
+            self._last = time.monotonic()
+        return due
+
+
+def training_parser(doc: str | None) -> argparse.ArgumentParser:
+    """The options every training stage has."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--work", type=Path, default=CACHE / "run", help="sets and checkpoints")
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--minutes", type=float, default=0.0, help="end by time, not by steps")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch decides")
+    parser.add_argument("--save-every", type=float, default=60.0, help="seconds")
+    return parser

@@ -1,0 +1,198 @@
+"""Train UNet and text encoder together: ``python -m training.starter.train --minutes 70``."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from training.starter.captions import caption
+from training.starter.common import (
+    Clock,
+    Every,
+    learning_rate,
+    load_checkpoint,
+    save_checkpoint,
+    step_generator,
+    training_parser,
+)
+from training.starter.latents import encode_set
+from training.starter.models import make_scheduler, make_text_encoder, make_unet
+from training.starter.render import read_set
+from training.starter.tokens import train_tokenizer
+from training.starter.world import Scene
+
+#: Steps with less noise than this signal-to-noise ratio count less: they only polish.
+SNR_CAP = 5.0
+
+
+class Denoiser(nn.Module):
+    """Text encoder and UNet as one module: token ids and noisy latents to velocity."""
+
+    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+        super().__init__()
+        self.unet = unet
+        self.text_encoder = text_encoder
+
+    def forward(self, noisy: Tensor, steps: Tensor, ids: Tensor) -> Tensor:
+        """(n, 4, h, w), (n,), (n, tokens) to (n, 4, h, w)."""
+        text = self.text_encoder(ids).last_hidden_state
+        velocity: Tensor = self.unet(noisy, steps, text, return_dict=False)[0]
+        return velocity
+
+
+def make_denoiser(tokenizer: CLIPTokenizer) -> Denoiser:
+    """Both networks, freshly initialised from torch's global generator."""
+    text = make_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return Denoiser(make_unet(), text)
+
+
+def velocity_loss(
+    model: nn.Module,
+    latents: Tensor,
+    ids: Tensor,
+    alphas: Tensor,
+    rng: torch.Generator,
+    *,
+    autocast: bool,
+) -> Tensor:
+    """Weighted v-prediction error of one batch. ``alphas`` is the cumulative product, (1000,).
+
+    The min-SNR weight would be 0 at the terminal step, where signal is 0 and the network must
+    lay out the whole picture, so this form only takes weight away from the low-noise end.
+    """
+    n = len(latents)
+    # One step from each n-th of the schedule: the same expectation, less variance.
+    places = (torch.arange(n) + torch.rand(n, generator=rng)) / n
+    steps = (places * len(alphas)).long().clamp(max=len(alphas) - 1)
+    noise = torch.randn(latents.shape, generator=rng).to(latents.device)
+    alpha = alphas[steps].to(latents.device).view(-1, 1, 1, 1)
+    signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
+    with torch.autocast(latents.device.type, torch.bfloat16, enabled=autocast):
+        output = model(signal * latents + sigma * noise, steps.to(latents.device), ids)
+    error = (output.float() - (signal * noise - sigma * latents)).square().mean(dim=(1, 2, 3))
+    inverse = (1 - alpha).flatten()  # 1 / (snr + 1)
+    return (error * (SNR_CAP * inverse).clamp(max=1.0)).mean()
+
+
+class Ema:
+    """A running average of the weights; short at first, so early samples are worth a look."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        live = model.state_dict()
+        floats = [k for k, v in self.weights.items() if v.is_floating_point()]
+        torch._foreach_lerp_(
+            [self.weights[k] for k in floats], [live[k] for k in floats], 1 - decay
+        )
+
+
+def train(
+    latents: NDArray[np.float16],
+    scenes: Sequence[Scene],
+    tokenizer: CLIPTokenizer,
+    checkpoint: Path,
+    clock: Clock,
+    *,
+    batch: int = 64,
+    lr: float = 1e-3,
+    warmup: int = 200,
+    ema_decay: float = 0.998,
+    seed: int = 0,
+    device: str = "cpu",
+    save_every: float = 90.0,
+    autocast: bool = True,
+    compiled: bool = False,
+) -> Ema:
+    """Train until ``clock`` says so, resuming from ``checkpoint``; returns the average."""
+    torch.manual_seed(seed)
+    model = make_denoiser(tokenizer).to(device).train()
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
+    ema = Ema(model, ema_decay)
+    state = load_checkpoint(checkpoint, device)
+    if state:
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        ema.weights = state["ema"]
+        clock.load(state["clock"])
+    run = torch.compile(model) if compiled else model
+    alphas = make_scheduler().alphas_cumprod
+
+    def save() -> None:
+        parts: dict[str, Any] = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
+        save_checkpoint(checkpoint, parts | {"ema": ema.weights, "clock": clock.state()})
+
+    save_due, log_due, losses = Every(save_every), Every(30), []
+    while clock.progress < 1:
+        rng = step_generator(seed, clock.step)
+        which = torch.randint(len(scenes), (batch,), generator=rng)
+        words = random.Random(f"{seed} {clock.step}")
+        texts = [caption(scenes[i], words) for i in which.tolist()]
+        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+        clean = torch.from_numpy(latents[which.numpy()]).float().to(device)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(clock, lr, warmup=warmup)
+        loss = velocity_loss(
+            run, clean, ids["input_ids"].to(device), alphas, rng, autocast=autocast
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        clock.tick()
+        ema.update(model, clock.step)
+        losses.append(loss.detach())
+        if log_due():
+            mean = torch.stack(losses).mean().item()
+            rate = clock.step * batch / clock.spent
+            print(f"{clock.step} {clock.spent:.0f}s loss {mean:.4f} {rate:.0f}/s", flush=True)
+            losses = []
+        if save_due():
+            save()
+    save()
+    return ema
+
+
+def main() -> None:
+    parser = training_parser(__doc__)
+    parser.set_defaults(save_every=90.0)
+    parser.add_argument("--ema", type=float, default=0.998)
+    parser.add_argument("--compile", action="store_true", help="worth it on a GPU")
+    args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    pixels, scenes = read_set(args.work / "train")
+    latents = encode_set(args.work, pixels, device=args.device)
+    train(
+        latents,
+        scenes,
+        train_tokenizer(args.work / "tokenizer", seed=args.seed),
+        args.work / "diffusion.pt",
+        Clock(args.steps, args.minutes),
+        batch=args.batch,
+        lr=args.lr,
+        ema_decay=args.ema,
+        seed=args.seed,
+        device=args.device,
+        save_every=args.save_every,
+        compiled=args.compile,
+    )
+
+
+if __name__ == "__main__":
+    main()
