@@ -1,0 +1,61 @@
+"""Errors, samplers, runtimes and ids: the names that clients rely on."""
+
+import pytest
+
+from sfumato.core import errors
+from sfumato.core.ids import new_job_id
+from sfumato.core.runtimes import Runtime, choose_runtime
+from sfumato.core.samplers import SAMPLERS, resolve_sampler
+
+
+def _tree(root: type[errors.SfumatoError]) -> list[type[errors.SfumatoError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
+
+
+def test_every_error_has_a_code_of_its_own_and_stands_in_the_drawn_tree() -> None:
+    classes = _tree(errors.SfumatoError)
+    codes = [cls.code for cls in classes]
+    assert len(set(codes)) == len(codes)
+    assert all(cls.__name__ in (errors.__doc__ or "") for cls in classes)
+
+
+def test_an_error_as_data_leaves_out_what_it_does_not_know() -> None:
+    error = errors.UnknownModel("There is no model 'x'.", field="model", accepted=("a", "b"))
+    assert error.as_dict() == {
+        "code": "unknown_model",
+        "message": "There is no model 'x'.",
+        "field": "model",
+        "accepted": ["a", "b"],
+    }
+    assert errors.NotFound("No.").as_dict() == {"code": "not_found", "message": "No."}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_spelling_of_a_sampler_resolves(name: str) -> None:
+    for spelling in (name, name.upper(), *SAMPLERS[name]):
+        assert resolve_sampler(spelling) == name
+
+
+def test_an_unknown_sampler_lists_the_near_ones() -> None:
+    with pytest.raises(errors.UnknownSampler, match="euler") as caught:
+        resolve_sampler("eular")
+    assert caught.value.field == "sampler"
+    assert caught.value.accepted == list(SAMPLERS)
+
+
+def test_the_first_runtime_that_serves_the_model_is_chosen() -> None:
+    small, large = Runtime("small", models=("starter",)), Runtime("large")
+    assert choose_runtime([small, large], name=None, model="starter") is small
+    assert choose_runtime([small, large], name=None, model="sdxl") is large
+    with pytest.raises(errors.UnknownRuntime) as caught:
+        choose_runtime([small], name="small", model="sdxl")
+    assert caught.value.field == "runtime"
+    with pytest.raises(errors.UnknownRuntime, match="'large'"):
+        choose_runtime([small, large], name="larg", model="sdxl")
+
+
+def test_job_ids_sort_as_they_were_made() -> None:
+    ids = [new_job_id(now) for now in (1.0, 1.5, 1e9, 2e9)]
+    assert ids == sorted(ids)
+    assert {len(job_id) for job_id in ids} == {26}
+    assert len({new_job_id(5.0) for _ in range(1000)}) == 1000

@@ -1,0 +1,105 @@
+"""What a request accepts, what it refuses, and that it says so with the field's name."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.core.errors import InvalidRequest
+from sfumato.core.request import (
+    MAX_PROMPT_CHARACTERS,
+    GenerationRequest,
+    Limits,
+    OutputFormat,
+    check_cost,
+)
+
+requests = st.builds(
+    GenerationRequest,
+    prompt=st.text(min_size=1, max_size=50).filter(str.strip).filter(lambda t: t.isprintable()),
+    negative_prompt=st.text(max_size=20).filter(lambda t: t.isprintable()),
+    model=st.none() | st.just("starter"),
+    width=st.none() | st.integers(1, 256).map(lambda n: n * 8),
+    height=st.none() | st.integers(1, 256).map(lambda n: n * 8),
+    num_inference_steps=st.none() | st.integers(1, 150),
+    guidance_scale=st.none() | st.floats(0, 50) | st.integers(0, 50),
+    seed=st.none() | st.integers(0, 2**64 - 1),
+    num_images=st.integers(1, 64),
+    sampler=st.none() | st.just("euler"),
+    output_format=st.sampled_from(OutputFormat),
+    priority=st.integers(-100, 100),
+    metadata=st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3),
+)
+
+
+@given(requests)
+def test_a_request_survives_its_plain_form(request: GenerationRequest) -> None:
+    again = GenerationRequest.from_dict(request.as_dict())
+    assert again == request
+    assert again.canonical_hash() == request.canonical_hash()
+
+
+@given(requests, requests)
+def test_different_requests_have_different_hashes(
+    one: GenerationRequest, other: GenerationRequest
+) -> None:
+    assert (one.canonical_hash() == other.canonical_hash()) == (one.as_dict() == other.as_dict())
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("prompt", ""),
+        ("prompt", " \n\t"),
+        ("prompt", None),
+        ("prompt", "a\ud800b"),
+        ("prompt", "x" * (MAX_PROMPT_CHARACTERS + 1)),
+        ("negative_prompt", 3),
+        ("width", 0),
+        ("width", -8),
+        ("width", 7),
+        ("height", 12),
+        ("height", 64.0),
+        ("height", True),
+        ("num_inference_steps", 0),
+        ("num_inference_steps", 1000),
+        ("num_inference_steps", 4.5),
+        ("guidance_scale", math.nan),
+        ("guidance_scale", math.inf),
+        ("guidance_scale", -0.1),
+        ("guidance_scale", 51),
+        ("seed", -1),
+        ("seed", 2**64),
+        ("num_images", 0),
+        ("num_images", 65),
+        ("num_images", None),
+        ("priority", 101),
+        ("metadata", {"x": object()}),
+        ("metadata", {"x": math.nan}),
+        ("metadata", {"x": "y" * 20_000}),
+    ],
+)
+def test_a_bad_field_is_named_with_what_it_accepts(field: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        GenerationRequest(**{"prompt": "a castle", field: value})  # type: ignore[arg-type]
+    assert caught.value.field == field
+    assert caught.value.accepted
+    assert field in caught.value.message
+
+
+def test_cost_is_capped_over_all_four_factors_together() -> None:
+    limits = Limits(max_side=1024, max_pixel_steps=512 * 512 * 20)
+    check_cost(limits, width=512, height=512, num_images=1, num_inference_steps=20)
+    for excess in ({"num_images": 2}, {"num_inference_steps": 21}, {"width": 520}):
+        asked = {"width": 512, "height": 512, "num_images": 1, "num_inference_steps": 20}
+        with pytest.raises(InvalidRequest):
+            check_cost(limits, **{**asked, **excess})
+
+
+def test_a_side_above_the_limit_is_named() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        check_cost(
+            Limits(max_side=1024), width=64, height=1032, num_images=1, num_inference_steps=1
+        )
+    assert caught.value.field == "height"
