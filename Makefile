@@ -53,10 +53,10 @@ format: $(VENV)/.test ## mend what ruff can mend
 bench: bench-queue bench-overhead ## every benchmark
 
 bench-queue: $(VENV)/.test ## durable submissions, claims and finishes a second
-	@$(BIN)/python bench/queue.py
+	@$(BIN)/python -m bench.queue
 
 bench-overhead: $(VENV)/.test ## the service against a bare diffusers pipeline
-	@$(BIN)/python bench/overhead.py
+	@$(BIN)/python -m bench.overhead
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
