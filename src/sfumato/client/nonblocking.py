@@ -1,0 +1,184 @@
+"""The asynchronous client: the blocking one, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from itertools import count
+from types import TracebackType
+from typing import Self, TypeVar, Unpack
+
+import httpx
+
+from sfumato.client import wire
+from sfumato.client.errors import ClientError, WaitTimeout
+from sfumato.client.results import Generation, Image, ImageInfo, Job, Model, Runtime
+from sfumato.client.watching import Watch
+from sfumato.client.wire import RequestOptions
+from sfumato.core.events import Event
+from sfumato.core.job import JobStatus
+
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """Talks to one Sfumato service. Safe to share between tasks; close it, or use ``async with``.
+
+    Args:
+        base_url: where the service listens.
+        timeout: seconds for an answer to one request; waiting for a job has its own.
+        retries: how often a request is repeated after a lost connection, 429 or 503. No
+            request is done twice for it: a submission carries an idempotency key.
+
+    Every method raises a kind of :class:`~sfumato.client.errors.ClientError`.
+    """
+
+    def __init__(
+        self, base_url: str = wire.DEFAULT_URL, *, timeout: float = 30.0, retries: int = 3
+    ) -> None:
+        self._retries = retries
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(
+            base_url=base_url, timeout=timeout, trust_env=wire.trusts_environment(base_url)
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def generate(
+        self, prompt: str, *, timeout: float | None = None, **options: Unpack[RequestOptions]
+    ) -> Generation:
+        """Draw pictures and wait for them.
+
+        Cancelled, or out of ``timeout`` seconds, it cancels the job before it raises.
+
+        Raises:
+            JobFailed, JobCanceled, WaitTimeout: the job did not succeed, or not in time.
+        """
+        job = await self.submit(prompt, **options)
+        try:
+            job = wire.finished(await self.wait(job.id, timeout=timeout))
+        except (asyncio.CancelledError, WaitTimeout):
+            with suppress(ClientError):
+                await self.cancel(job.id)
+            raise
+        return await self.fetch(job)
+
+    async def submit(
+        self,
+        prompt: str,
+        *,
+        idempotency_key: str | None = None,
+        **options: Unpack[RequestOptions],
+    ) -> Job:
+        """Queue a job and return at once. A job that this answers outlives a crash.
+
+        Args:
+            idempotency_key: the same key and request give the same job. Left out: a random one.
+        """
+        return await self._perform(wire.submit(prompt, options, idempotency_key=idempotency_key))
+
+    async def get(self, job_id: str) -> Job:
+        """The job as it is now. Raises ``NotFound``."""
+        return await self._perform(wire.get(job_id))
+
+    async def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
+        """The job once it has finished, however it ended.
+
+        Raises:
+            WaitTimeout: not within ``timeout`` seconds. The job goes on.
+        """
+        async for _ in self._events(job_id, 0, timeout):
+            pass
+        return await self.get(job_id)
+
+    def stream(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
+        """Every event of the job with a number above ``after``, as it happens, to the last.
+
+        A lost connection is made again and goes on after the last event that came.
+        """
+        return self._events(job_id, after, None)
+
+    async def cancel(self, job_id: str) -> Job:
+        """Take a job back. Raises ``Conflict`` when it has succeeded or failed already."""
+        return await self._perform(wire.cancel(job_id))
+
+    async def jobs(self, *, status: JobStatus | str | None = None) -> AsyncIterator[Job]:
+        """Every job, newest first; the next page is asked for when it is reached."""
+        cursor = None
+        while True:
+            page = await self._perform(wire.job_page(status, cursor))
+            for job in page.jobs:
+                yield job
+            cursor = page.next
+            if cursor is None:
+                return
+
+    async def fetch(self, job: Job) -> Generation:
+        """A finished job with its pictures."""
+        images = [Image(info, await self.image(info)) for info in job.images]
+        return Generation(job, tuple(images))
+
+    async def image(self, info: ImageInfo) -> bytes:
+        """A picture as an encoded file."""
+        return await self._perform(wire.image(info))
+
+    async def models(self) -> tuple[Model, ...]:
+        return await self._perform(wire.models())
+
+    async def runtimes(self) -> tuple[Runtime, ...]:
+        return await self._perform(wire.runtimes())
+
+    async def _perform(self, call: wire.Call[T]) -> T:
+        for attempt in count(1):
+            outcome: httpx.Response | httpx.TransportError
+            try:
+                outcome = await self._http.request(
+                    call.method,
+                    call.path,
+                    params=call.params,
+                    headers=call.headers,
+                    content=call.content,
+                )
+            except httpx.TransportError as error:
+                outcome = error
+            verdict = call.settle(outcome, attempt=attempt, retries=self._retries)
+            if isinstance(verdict, wire.Done):
+                return verdict.value
+            await asyncio.sleep(verdict.seconds)
+        raise AssertionError  # pragma: no cover - the loop has no end
+
+    async def _events(self, job_id: str, after: int, timeout: float | None) -> AsyncIterator[Event]:
+        watch = Watch(job_id, after=after, timeout=timeout, retries=self._retries)
+        while True:
+            try:
+                async with self._http.stream(
+                    "GET",
+                    watch.path,
+                    headers=watch.headers(),
+                    timeout=httpx.Timeout(self._timeout, read=watch.read_timeout()),
+                ) as response:
+                    if not response.is_success:
+                        await response.aread()
+                    if watch.opened(response):
+                        async for piece in response.aiter_bytes():
+                            for event in watch.feed(piece):
+                                yield event
+                        watch.closed()
+            except httpx.TransportError as error:
+                watch.broke(error)
+            if watch.ended:
+                return
+            await asyncio.sleep(watch.pause())
