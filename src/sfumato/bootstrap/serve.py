@@ -8,12 +8,13 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import uvicorn
 
 from sfumato.adapters.processes import ProcessWorkerPool
 from sfumato.api.app import create_app
+from sfumato.api.context import ApiContext
+from sfumato.api.schemas import RuntimeReport
 from sfumato.bootstrap.folder import hold
 from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.parts import Parts, open_parts
@@ -112,9 +113,10 @@ async def _serve(
             clock=parts.clock,
             warm=[runtime.name for runtime in parts.runtimes] if settings.warm else [],
         )
+        context = _context(settings, parts, supervisor)
         server = _Server(
             uvicorn.Config(
-                _app(settings, parts, supervisor),
+                create_app(context),
                 access_log=False,
                 log_config=None,
                 lifespan="off",
@@ -122,13 +124,18 @@ async def _serve(
                 server_header=False,
             )
         )
+
+        def stop() -> None:
+            context.stopping.set()
+            server.stop()
+
         background = [
             asyncio.create_task(_begin(recovery, supervisor, settings), name="background"),
-            *([asyncio.create_task(_stop_with_stdin(server))] if exit_with_stdin else []),
+            *([asyncio.create_task(_stop_with_stdin(stop))] if exit_with_stdin else []),
         ]
         listening(parts.clock.now())
         try:
-            with on_signals(server.stop):
+            with on_signals(stop):
                 await server.serve(sockets=[listener])
                 log.info("stopping the workers")
                 for task in background:
@@ -150,12 +157,12 @@ async def _begin(recovery: Recovery, supervisor: Supervisor, settings: Settings)
         tasks.create_task(supervisor.run())
 
 
-async def _stop_with_stdin(server: _Server) -> None:
+async def _stop_with_stdin(stop: Callable[[], None]) -> None:
     await stdin_ended()
-    server.stop()
+    stop()
 
 
-def _app(settings: Settings, parts: Parts, supervisor: Supervisor) -> Any:
+def _context(settings: Settings, parts: Parts, supervisor: Supervisor) -> ApiContext:
     submission = Submission(
         store=parts.store,
         queue=parts.queue,
@@ -173,11 +180,27 @@ def _app(settings: Settings, parts: Parts, supervisor: Supervisor) -> Any:
         clock=parts.clock,
         why_waiting=supervisor.why_waiting,
     )
-    return create_app(
+
+    async def report(runtime: str) -> RuntimeReport:
+        counts = await parts.store.counts(runtime)
+        return RuntimeReport(
+            workers=supervisor.workers(runtime),
+            queued=counts.queued,
+            running=counts.running,
+            waiting=supervisor.why_waiting(runtime) if counts.queued else None,
+        )
+
+    async def ready() -> Sequence[str]:
+        await parts.store.counts(parts.runtimes[0].name)
+        return []
+
+    return ApiContext(
         submission=submission,
         tracking=tracking,
         catalog=parts.catalog,
         runtimes=parts.runtimes,
+        runtime_report=report,
+        ready=ready,
     )
 
 
