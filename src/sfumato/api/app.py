@@ -1,0 +1,51 @@
+"""The HTTP application, put together from its routers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from sfumato import __version__
+from sfumato.api import health, native, page, problems
+from sfumato.api.context import ApiContext
+from sfumato.api.dialects import generate
+
+#: What a page of another origin may read of an answer.
+_EXPOSED = ["Location", "Preference-Applied", "Retry-After", "X-Sfumato-Job", "X-Sfumato-Seed"]
+
+
+def create_app(
+    context: ApiContext,
+    *,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
+) -> FastAPI:
+    """The service's HTTP side over services that are ready to be called.
+
+    Args:
+        lifespan: entered before the first request is served, left after the last.
+    """
+    app = FastAPI(
+        title="Stable Diffusion Inference API",
+        version=__version__,
+        description="Sfumato: pictures from prompts, on GPUs that exist only while they are "
+        "needed. Errors are `application/problem+json` with a stable `code`.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.state.context = context
+    for module in (native, generate, health):
+        app.include_router(module.router)
+    page.install(app)
+    problems.install(app)
+    # Added last, so outermost: an error's answer must be readable by another origin's page too.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=["*"],
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=_EXPOSED,
+    )
+    return app

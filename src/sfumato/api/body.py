@@ -1,0 +1,152 @@
+"""Reading a JSON body strictly: limited in size and depth, and never half understood."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+import orjson
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from sfumato.api.problems import BodyTooLarge, InvalidJson, UnsupportedMediaType
+from sfumato.core.errors import InvalidRequest
+
+MAX_BODY_BYTES = 1024 * 1024
+#: Deeper JSON is refused: whoever walks the data later may do so recursively.
+MAX_DEPTH = 32
+
+Model = TypeVar("Model", bound=BaseModel)
+
+#: pydantic's name of a type error -> what would have been right.
+_EXPECTED = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "dict_type": "a JSON object",
+}
+
+
+async def read_json(request: Request, model: type[Model]) -> Model:
+    """The request's body as ``model``.
+
+    Raises ``UnsupportedMediaType``, ``BodyTooLarge``, ``InvalidJson`` or ``InvalidRequest``.
+    """
+    _check_media_type(request)
+    return parse(model, await _read(request))
+
+
+def openapi_body(model: type[BaseModel]) -> dict[str, Any]:
+    """``openapi_extra`` of a route that reads its body through :func:`read_json`."""
+    schema = model.model_json_schema(mode="validation")
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+    }
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """The body as ``model``: unknown names are refused, ``null`` means left out."""
+    data = loads(body)
+    if not isinstance(data, dict):
+        raise InvalidRequest(
+            f"The body is {_kind(data)}; it must be a JSON object.", accepted="a JSON object"
+        )
+    _check_names(data, model.model_fields)
+    given = {name: value for name, value in data.items() if value is not None}
+    try:
+        return model.model_validate(given, strict=True)
+    except ValidationError as error:
+        raise _refusal(error.errors(include_url=False)[0], model) from None
+
+
+def loads(body: bytes) -> Any:
+    """JSON as RFC 8259 has it: UTF-8, no NaN, no lone surrogates, at most 32 levels deep."""
+    try:
+        data = orjson.loads(body)
+    except json.JSONDecodeError as error:
+        # orjson's words may quote the text; its position says enough.
+        raise InvalidJson(
+            f"The body is not JSON: line {error.lineno}, column {error.colno} can't be read. "
+            "JSON is UTF-8 text, and NaN and Infinity are no part of it.",
+            accepted="a JSON object",
+        ) from None
+    level, depth = [data], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise InvalidJson(f"The body is nested more than {MAX_DEPTH} levels deep.")
+        level = [child for node in level for child in _children(node)]
+    return data
+
+
+def _children(node: Any) -> Iterable[Any]:
+    values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return (value for value in values if isinstance(value, dict | list))
+
+
+def _check_media_type(request: Request) -> None:
+    header = request.headers.get("content-type", "")
+    media_type = header.partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMediaType(
+            f"The body's Content-Type is {media_type or 'missing'}.",
+            field="Content-Type",
+            accepted="application/json",
+        )
+
+
+async def _read(request: Request) -> bytes:
+    """The body, read no further than the limit, whether its length was announced or not."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
+        raise _too_large()
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise _too_large()
+    return bytes(body)
+
+
+def _too_large() -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The body is larger than {MAX_BODY_BYTES:,} bytes.", accepted="at most 1 MiB"
+    )
+
+
+def _check_names(data: Iterable[str], known: Iterable[str]) -> None:
+    known = list(known)
+    for name in data:
+        if name in known:
+            continue
+        near = difflib.get_close_matches(name[:64], known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise InvalidRequest(
+            f"There is no field {name[:64]!r}.{hint}", field=name[:64], accepted=known
+        )
+
+
+def _refusal(error: ErrorDetails, model: type[BaseModel]) -> InvalidRequest:
+    """pydantic's first complaint, in our words: it never quotes the value, which may be a prompt."""
+    name, kind = str(error["loc"][0]), error["type"]
+    accepted = model.model_fields[name].description
+    if kind == "missing":
+        message = f"{name} is missing."
+    elif kind == "string_too_long":
+        message = f"{name} is longer than {error['ctx']['max_length']} characters."
+    elif kind == "enum":
+        message = f"{name} must be {error['ctx']['expected']}."
+    else:
+        message = f"{name} must be {_EXPECTED[kind]}, not {_kind(error['input'])}."
+    return InvalidRequest(message, field=name, accepted=accepted)
+
+
+def _kind(value: object) -> str:
+    """What JSON calls it."""
+    if value is None:
+        return "null"
+    kinds = {bool: "true or false", str: "text", dict: "an object", list: "a list"}
+    return kinds.get(type(value), "a number")

@@ -1,0 +1,111 @@
+"""``POST /generate``: a prompt in, PNG bytes out, on one connection.
+
+The contract of CoreWeave's Stable Diffusion service for Knative, with its own defaults and its own
+forms of errors. A caller that drops the connection takes its job back.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+import orjson
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from sfumato.api.body import openapi_body, read_json
+from sfumato.api.connection import ClientGone, while_connected
+from sfumato.api.context import ApiContext, Context
+from sfumato.api.problems import status_of
+from sfumato.api.schemas import Name, Seed, Side
+from sfumato.core.errors import InvalidRequest, JobFinished
+from sfumato.core.job import Job, JobStatus
+from sfumato.core.request import GenerationRequest
+
+log = logging.getLogger(__name__)
+
+#: How long one look at the job lasts; the caller is waited for as long as it stays.
+_LOOK_SECONDS = 60.0
+
+router = APIRouter(tags=["dialects"])
+
+
+class GenerateRequest(BaseModel):
+    """What to draw. The defaults are this dialect's own, whatever the model."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"prompt": "a castle at night"}]}
+    )
+
+    prompt: str = Field(description="What to draw.")
+    guidance_scale: float = Field(7.0, description="A number from 0 to 50.")
+    num_inference_steps: int = Field(28, description="A whole number from 1 to 150.")
+    seed: Seed | None = None
+    width: Side = 512
+    height: Side = 512
+    negative_prompt: str = Field("", description="What to steer away from.")
+    model: Name | None = Field(None, description="A name from /v1/models.")
+    sampler: Name | None = Field(None, description="The noise solver, as euler_a or DPM++ 2M.")
+
+    def to_core(self) -> GenerationRequest:
+        return GenerationRequest(**dict(self))
+
+
+@router.post(
+    "/generate",
+    response_class=Response,
+    openapi_extra=openapi_body(GenerateRequest),
+    responses={
+        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+        422: {"description": '`{"detail": [{"loc", "msg", "type"}]}`, naming the field.'},
+        500: {"content": {"text/plain": {}}, "description": "The generation failed; says why."},
+    },
+)
+async def generate(context: Context, request: Request) -> Response:
+    """Draw one picture and answer its PNG bytes, whatever the Accept header asks for."""
+    try:
+        body = await read_json(request, GenerateRequest)
+        job = await context.submission.submit(body.to_core())
+    except InvalidRequest as error:
+        if status_of(error) is not HTTPStatus.UNPROCESSABLE_ENTITY:
+            raise
+        return _validation_answer(error)
+    try:
+        job = await while_connected(request, _finished(context, job), stopping=context.stopping)
+    except ClientGone:
+        await _take_back(context, job)
+        return Response(status_code=499)  # nobody reads it
+    if job.status is not JobStatus.SUCCEEDED:
+        reason = f"Job {job.id} was canceled." if job.error is None else job.error.message
+        return PlainTextResponse(reason, status_code=500, headers=_headers(job))
+    picture = await context.tracking.image(job.id, 0)
+    return Response(picture.data, media_type=picture.media_type, headers=_headers(job))
+
+
+async def _finished(context: ApiContext, job: Job) -> Job:
+    while not job.status.finished:
+        job = await context.tracking.wait(job.id, timeout=_LOOK_SECONDS)
+    return job
+
+
+async def _take_back(context: ApiContext, job: Job) -> None:
+    try:
+        await context.tracking.cancel(job.id)
+    except JobFinished:
+        return
+    log.info("job %s is canceled: its caller dropped the connection", job.id)
+
+
+def _headers(job: Job) -> dict[str, str]:
+    return {"X-Sfumato-Job": job.id, "X-Sfumato-Seed": str(job.settings.seed)}
+
+
+def _validation_answer(error: InvalidRequest) -> Response:
+    """The form in which FastAPI refuses a body, and beside it what the native API would say."""
+    loc = ["body"] if error.field is None else ["body", error.field]
+    detail = {"loc": loc, "msg": error.message, "type": error.code}
+    body = {"detail": [detail], **error.as_dict()}
+    return Response(
+        orjson.dumps(body), HTTPStatus.UNPROCESSABLE_ENTITY, media_type="application/json"
+    )

@@ -1,0 +1,44 @@
+"""The page: static files from ``sfumato/ui``, and ``/``, which is also the seeds' health check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+_FOLDER = Path(__file__).parent.parent / "ui"
+
+#: The page loads nothing from elsewhere and runs no inline code. Previews are data URLs.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
+
+router = APIRouter()
+
+
+@router.get("/", tags=["health"], response_class=JSONResponse)
+async def root(request: Request) -> Response:
+    """`"OK"` to a probe; the page to a browser, which asks for `text/html`."""
+    if "text/html" in request.headers.get("accept", ""):
+        return FileResponse(_FOLDER / "index.html", headers={**_HEADERS, "Vary": "Accept"})
+    return JSONResponse("OK", headers={"Vary": "Accept"})
+
+
+class _PageFiles(StaticFiles):
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        response = await super().get_response(path, scope)
+        response.headers.update(_HEADERS)
+        return response
+
+
+def install(app: FastAPI) -> None:
+    app.include_router(router)
+    app.mount("/ui", _PageFiles(directory=_FOLDER), name="ui")

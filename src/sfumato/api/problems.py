@@ -1,0 +1,218 @@
+"""Every error as an HTTP answer: RFC 9457's ``application/problem+json``, with a stable code.
+
+:data:`STATUSES` is the only table from an error's class to a status; each class of
+:mod:`sfumato.core.errors` stands in it.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import traceback
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from sfumato.core import errors
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+#: A message may quote what the caller sent; it need not quote all of it.
+_MAX_DETAIL = 1000
+_RETRY_AFTER = 2.0
+
+
+class InvalidJson(errors.InvalidRequest):
+    code = "invalid_json"
+
+
+class UnsupportedMediaType(errors.InvalidRequest):
+    code = "unsupported_media_type"
+
+
+class BodyTooLarge(errors.InvalidRequest):
+    code = "body_too_large"
+
+
+class Stopping(errors.Unavailable):
+    code = "stopping"
+
+
+STATUSES: Mapping[type[errors.SfumatoError], HTTPStatus] = {
+    errors.SfumatoError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnknownModel: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnknownSampler: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnknownRuntime: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.IdempotencyConflict: HTTPStatus.CONFLICT,
+    errors.JobFinished: HTTPStatus.CONFLICT,
+    errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StoreBusy: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.StartupRefused: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.PortTaken: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.DataFolderInUse: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.SchemaTooNew: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.EngineError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ModelUnusable: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.OutOfMemory: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.NumericalError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.WorkerLost: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.EngineFailure: HTTPStatus.INTERNAL_SERVER_ERROR,
+    InvalidJson: HTTPStatus.BAD_REQUEST,
+    UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def status_of(error: errors.SfumatoError) -> HTTPStatus:
+    """The status of an error's class, or of the nearest class above it."""
+    return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
+
+
+def problem(
+    status: HTTPStatus,
+    *,
+    code: str,
+    detail: str,
+    field: str | None = None,
+    accepted: str | list[str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """An answer in RFC 9457's form. ``title`` is the code in words, the same at every occurrence."""
+    body: dict[str, Any] = {
+        "type": f"urn:problem-type:sfumato:{code}",
+        "title": code.replace("_", " ").capitalize(),
+        "status": int(status),
+        "detail": detail if len(detail) <= _MAX_DETAIL else detail[:_MAX_DETAIL] + " …",
+        "code": code,
+    }
+    extensions = {"field": field, "accepted": accepted}
+    body |= {name: value for name, value in extensions.items() if value is not None}
+    return Response(orjson.dumps(body), int(status), headers, media_type=MEDIA_TYPE)
+
+
+def problem_of(error: errors.SfumatoError) -> Response:
+    """The answer for an error of ours."""
+    return problem(
+        status_of(error),
+        code=error.code,
+        detail=error.message,
+        field=error.field,
+        accepted=error.accepted,
+        headers=headers_of(error),
+    )
+
+
+def headers_of(error: errors.SfumatoError) -> dict[str, str]:
+    """``Retry-After``, in whole seconds, where trying again may help."""
+    headers = {}
+    if status_of(error) in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        seconds = error.retry_after if isinstance(error, errors.Overloaded) else _RETRY_AFTER
+        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    if isinstance(error, BodyTooLarge):
+        headers["Connection"] = "close"  # what is left of the body is not worth reading
+    return headers
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app as a problem."""
+    app.add_exception_handler(errors.SfumatoError, _on_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_parameter)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_middleware(LastResort)
+
+
+async def _on_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.SfumatoError)  # noqa: S101 - the handler is installed for it
+    return problem_of(error)
+
+
+async def _on_invalid_parameter(_request: Request, error: Exception) -> Response:
+    """A path or query parameter that FastAPI refused; bodies are read by :mod:`sfumato.api.body`."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    first = error.errors()[0]
+    name = str(first["loc"][-1])
+    expected = first.get("ctx", {}).get("expected")
+    return problem(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        code=errors.InvalidRequest.code,
+        detail=f"{name}: {first['msg']}.",
+        field=name,
+        accepted=str(expected) if expected is not None else None,
+    )
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """The router's own answers: no such path, wrong method."""
+    assert isinstance(error, HTTPException)  # noqa: S101
+    status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.NOT_FOUND:
+        return problem(status, code="no_such_path", detail="Nothing lives at this path; see /docs.")
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = headers.get("Allow", "")
+        return problem(
+            status,
+            code="method_not_allowed",
+            detail=f"{request.method} is not allowed here.",
+            accepted=allowed.split(", ") if allowed else None,
+            headers=headers,
+        )
+    code = status.phrase.lower().replace(" ", "_")
+    return problem(status, code=code, detail=str(error.detail), headers=headers)
+
+
+class LastResort:
+    """Turns a defect of ours into a plain 500: no internals to the caller, no prompt to the log.
+
+    The log gets the error's class and its frames. Not its message: that may quote a request.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched_send)
+        except Exception as error:  # noqa: BLE001 - the one place that must
+            log.error(  # noqa: TRY400 - log.exception would write the message
+                "%s %s failed with %s\n%s",
+                scope["method"],
+                scope["path"],
+                type(error).__name__,
+                "".join(traceback.format_tb(error.__traceback__)),
+            )
+            if started:
+                # Half an answer must not pass for a whole one: let the server cut the connection.
+                raise ConnectionAbortedError from None
+            answer = problem(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                code=errors.SfumatoError.code,
+                detail="A defect in the service; its log has the details. "
+                "Jobs that were accepted are not lost.",
+            )
+            await answer(scope, receive, send)

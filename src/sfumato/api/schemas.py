@@ -1,0 +1,379 @@
+"""The native API's JSON, as pydantic models: what ``/docs`` shows and what goes over the wire.
+
+Types are checked here; ranges and meaning in :class:`sfumato.core.request.GenerationRequest`,
+whose limits the schema only repeats for the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+from sfumato.core import request as core
+from sfumato.core.job import Job, JobStatus
+from sfumato.core.models import ModelInfo
+from sfumato.core.runtimes import Runtime
+
+MAX_NAME = 200
+
+
+def bounds(low: float, high: float) -> dict[str, Any]:
+    """JSON Schema's words for a range that the core checks."""
+    return {"minimum": low, "maximum": high}
+
+
+def _digits(value: object) -> object:
+    """A seed may come as text: JavaScript's numbers lose the last digits of a large one."""
+    is_digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20
+    return int(str(value)) if is_digits else value
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+#: Seconds since the epoch in the core, ISO 8601 in UTC on the wire.
+Moment = Annotated[
+    float,
+    PlainSerializer(_iso, return_type=str),
+    Field(json_schema_extra={"type": "string", "format": "date-time"}),
+]
+Name = Annotated[str, Field(max_length=MAX_NAME)]
+Side = Annotated[
+    int,
+    Field(
+        description="Pixels, a positive multiple of 8. Left out: the model's own size.",
+        json_schema_extra={"multipleOf": core.SIDE_MULTIPLE, "minimum": core.MIN_SIDE},
+    ),
+]
+Seed = Annotated[
+    int,
+    BeforeValidator(_digits, json_schema_input_type=int | str),
+    Field(
+        description="A whole number from 0 to 2^64-1, or its digits as text; image n of a job "
+        "uses seed + n. Left out: drawn at random and shown in the job.",
+    ),
+]
+
+
+class JobRequest(BaseModel):
+    """What to draw. Only the prompt is required; the rest takes the model's own defaults."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a castle at night"},
+                {"prompt": "a castle at night", "seed": 7, "num_images": 4, "guidance_scale": 5},
+            ]
+        },
+    )
+
+    prompt: str = Field(
+        description=f"What to draw: text of 1 to {core.MAX_PROMPT_CHARACTERS} characters."
+    )
+    negative_prompt: str = Field(
+        "", description="What to steer away from; acts when guidance_scale is above 1."
+    )
+    model: Name | None = Field(None, description="A name from /v1/models.")
+    width: Side | None = None
+    height: Side | None = None
+    num_inference_steps: int | None = Field(
+        None,
+        description=f"Denoising steps: a whole number from {core.MIN_STEPS} to {core.MAX_STEPS}.",
+        json_schema_extra=bounds(core.MIN_STEPS, core.MAX_STEPS),
+    )
+    guidance_scale: float | None = Field(
+        None,
+        description="How closely to follow the prompt: a number from "
+        f"{core.MIN_GUIDANCE:g} to {core.MAX_GUIDANCE:g}; 1 or less switches guidance off.",
+        json_schema_extra=bounds(core.MIN_GUIDANCE, core.MAX_GUIDANCE),
+    )
+    seed: Seed | None = None
+    num_images: int = Field(
+        1,
+        description=f"How many pictures: a whole number from 1 to {core.MAX_IMAGES}.",
+        json_schema_extra=bounds(1, core.MAX_IMAGES),
+    )
+    sampler: Name | None = Field(None, description="The noise solver, as euler_a or DPM++ 2M.")
+    output_format: core.OutputFormat = Field(
+        core.OutputFormat.PNG, description="png, jpeg or webp. PNG alone is lossless."
+    )
+    priority: int = Field(
+        0,
+        description="Higher goes first: a whole number from "
+        f"{core.MIN_PRIORITY} to {core.MAX_PRIORITY}.",
+        json_schema_extra=bounds(core.MIN_PRIORITY, core.MAX_PRIORITY),
+    )
+    runtime: Name | None = Field(
+        None, description="A name from /v1/runtimes. Left out: the first that serves the model."
+    )
+    metadata: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Your own notes, echoed in the job: "
+        f"a JSON object of at most {core.MAX_METADATA_BYTES} bytes.",
+    )
+
+    def to_core(self) -> core.GenerationRequest:
+        """Raises ``InvalidRequest``, naming the field."""
+        return core.GenerationRequest(**dict(self))
+
+
+class Requested(BaseModel):
+    """The request as it was asked; null where the model's own default was taken."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    prompt: str
+    negative_prompt: str
+    model: str | None
+    width: int | None
+    height: int | None
+    num_inference_steps: int | None
+    guidance_scale: float | None
+    seed: int | None
+    num_images: int
+    sampler: str | None
+    output_format: core.OutputFormat
+    priority: int
+    runtime: str | None
+
+
+class Used(BaseModel):
+    """What was used, with every default filled in."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    model: str
+    width: int
+    height: int
+    render_width: int = Field(
+        description="What the model draws at; the picture is resampled when it differs from width."
+    )
+    render_height: int
+    num_inference_steps: int
+    guidance_scale: float
+    sampler: str
+    seed: int = Field(description="Of the first image. Up to 2^64-1: mind JavaScript's numbers.")
+
+
+class Failure(BaseModel):
+    """Why a job failed. ``code`` is stable."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    code: str = Field(examples=["out_of_memory"])
+    message: str
+
+
+class Image(BaseModel):
+    """A finished picture; its bytes lie at ``url``."""
+
+    index: int
+    url: str = Field(examples=["/v1/jobs/01k…/images/0"])
+    media_type: str = Field(examples=["image/png"])
+    width: int
+    height: int
+    size_bytes: int
+    sha256: str
+    seed: int
+
+
+class TimingsView(BaseModel):
+    """Seconds of the last attempt; their sum is the time from submission to the stored picture."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    queued: float
+    starting: float
+    loading: float
+    denoising: float
+    storing: float
+
+
+class Links(BaseModel):
+    self: str
+    events: str
+    cancel: str
+
+
+class JobView(BaseModel):
+    """A job: the life of one request."""
+
+    id: str
+    status: JobStatus
+    runtime: str
+    model: str
+    created_at: Moment
+    started_at: Moment | None = Field(description="When its current or last attempt started.")
+    finished_at: Moment | None
+    attempts: int = Field(description="How many workers have tried it so far.")
+    cancel_requested: bool
+    waiting: str | None = Field(
+        description="Why a queued job is not running yet; told when a job is asked for alone.",
+        examples=["queued behind 12"],
+    )
+    request: Requested
+    used: Used
+    seed: int
+    notes: list[str] = Field(description="What you should know, as words the model doesn't.")
+    error: Failure | None
+    images: list[Image]
+    timings: TimingsView
+    metadata: dict[str, Any]
+    links: Links
+
+    @classmethod
+    def of(cls, job: Job, *, waiting: str | None = None) -> JobView:
+        path = job_path(job.id)
+        return cls(
+            id=job.id,
+            status=job.status,
+            runtime=job.runtime,
+            model=job.settings.model,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            attempts=job.attempt,
+            cancel_requested=job.cancel_requested,
+            waiting=waiting,
+            request=Requested.model_validate(job.request),
+            used=Used.model_validate(job.settings),
+            seed=job.settings.seed,
+            notes=list(job.notes),
+            error=None if job.error is None else Failure.model_validate(job.error),
+            images=[
+                Image(
+                    index=image.index,
+                    url=f"{path}/images/{image.index}",
+                    media_type=image.media_type,
+                    width=image.width,
+                    height=image.height,
+                    size_bytes=image.size_bytes,
+                    sha256=image.sha256,
+                    seed=image.seed,
+                )
+                for image in job.images
+            ],
+            timings=TimingsView.model_validate(job.timings),
+            metadata=dict(job.request.metadata),
+            links=Links(self=path, events=f"{path}/events", cancel=f"{path}/cancel"),
+        )
+
+
+def job_path(job_id: str) -> str:
+    return f"/v1/jobs/{job_id}"
+
+
+class JobList(BaseModel):
+    """Jobs, newest first."""
+
+    jobs: list[JobView]
+    next: str | None = Field(description="Pass it as cursor for the next page; null on the last.")
+
+
+class Size(BaseModel):
+    width: int
+    height: int
+
+
+class Defaults(BaseModel):
+    """What a request gets that leaves a field out."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    sampler: str
+
+
+class ModelView(BaseModel):
+    """A model of the catalogue."""
+
+    name: str
+    title: str
+    description: str
+    family: str
+    license: str
+    size_bytes: int
+    default: bool = Field(description="Whether a request that names no model gets this one.")
+    defaults: Defaults
+    sizes: list[Size] = Field(description="The sizes it draws well; empty: any.")
+    vocabulary: list[str] | None = Field(
+        description="Every word it knows; null: no such list, or not told in a listing."
+    )
+    refusal: str | None = Field(description="Why it must not be loaded; null when it may.")
+
+    @classmethod
+    def of(cls, model: ModelInfo, *, default: bool, with_vocabulary: bool = False) -> ModelView:
+        told = model.vocabulary if with_vocabulary else None
+        return cls(
+            name=model.name,
+            title=model.title or model.name,
+            description=model.description,
+            family=model.family,
+            license=model.license,
+            size_bytes=model.size_bytes,
+            default=default,
+            defaults=Defaults.model_validate(model.defaults),
+            sizes=[Size(width=width, height=height) for width, height in model.sizes],
+            vocabulary=None if told is None else sorted(told),
+            refusal=model.refusal,
+        )
+
+
+class ModelList(BaseModel):
+    models: list[ModelView]
+    samplers: list[str]
+
+
+class RuntimeReport(BaseModel):
+    """What a runtime is doing.
+
+    ``waiting``: why the job at the head of its queue is not running; null when nothing waits.
+    """
+
+    workers: Sequence[str] = Field((), description="Names of the workers that are running.")
+    queued: int = 0
+    running: int = 0
+    waiting: str | None = None
+
+
+class RuntimeView(RuntimeReport):
+    """A runtime: a named pool of workers."""
+
+    name: str
+    models: list[str] = Field(description="The models it serves; empty: every one.")
+    max_workers: int
+    idle_timeout: float = Field(description="Seconds without work after which a worker stops.")
+
+    @classmethod
+    def of(cls, runtime: Runtime, report: RuntimeReport) -> RuntimeView:
+        return cls(
+            name=runtime.name,
+            models=list(runtime.models),
+            max_workers=runtime.max_workers,
+            idle_timeout=runtime.idle_timeout,
+            **dict(report),
+        )
+
+
+class RuntimeList(BaseModel):
+    runtimes: list[RuntimeView]
+
+
+class Problem(BaseModel):
+    """An error, in RFC 9457's form. Match on ``code``: it is stable."""
+
+    type: str = Field(examples=["urn:problem-type:sfumato:unknown_model"])
+    title: str = Field(examples=["Unknown model"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["There is no model 'startr'. Did you mean 'starter'?"])
+    code: str = Field(examples=["unknown_model"])
+    field: str | None = Field(None, examples=["model"])
+    accepted: str | list[str] | None = Field(None, examples=[["starter"]])
