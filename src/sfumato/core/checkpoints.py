@@ -1,0 +1,127 @@
+"""Reading the header of a ``.safetensors`` file: which tensors it promises, and whose they are.
+
+A file begins with the header's length (8 bytes, little-endian), then the header: a JSON object of
+``name: {dtype, shape, data_offsets}``. The tensors' bytes follow, without gaps.
+Format: https://github.com/huggingface/safetensors#format
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from sfumato.core.errors import ModelRefused, ModelUnusable
+
+#: The format's own cap on a header.
+_MAX_HEADER_BYTES = 100_000_000
+_DTYPE_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8}
+_DTYPE_BITS |= dict.fromkeys(("I16", "U16", "F16", "BF16"), 16)
+_DTYPE_BITS |= dict.fromkeys(("I32", "U32", "F32"), 32) | dict.fromkeys(("I64", "U64", "F64"), 64)
+
+#: A1111 users' checkpoints keep the networks' tensors below these prefixes.
+UNET_PREFIX = "model.diffusion_model."
+VAE_PREFIX = "first_stage_model."
+CLIP_PREFIX = "cond_stage_model.transformer."
+OPEN_CLIP_PREFIX = "cond_stage_model.model."
+_FIRST_CONVOLUTION = UNET_PREFIX + "input_blocks.0.0.weight"
+
+#: Part of a tensor's name -> what the file then is; for files that this engine can't draw with.
+_FOREIGN = {
+    "conditioner.embedders.": "a Stable Diffusion XL checkpoint",
+    "joint_blocks.": "a Stable Diffusion 3 checkpoint",
+    "double_blocks.": "a Flux checkpoint",
+    "control_model.": "a ControlNet",
+    "lora_": "a LoRA, which changes a model but is none",
+    ".lora_A.": "a LoRA, which changes a model but is none",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SafetensorsHeader:
+    """What a file promises. ``digest_bytes``: the header as it stands in the file."""
+
+    tensors: Mapping[str, TensorSpec]
+    metadata: Mapping[str, str]
+    digest_bytes: bytes
+
+
+def read_header(stream: BinaryIO, size: int) -> SafetensorsHeader:
+    """The header of a safetensors stream, checked against the stream's ``size`` in bytes.
+
+    Raises:
+        ModelUnusable: saying what is wrong; the message does not know the file's name.
+    """
+    prefix = stream.read(8)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or not 2 <= length <= _MAX_HEADER_BYTES:
+        raise ModelUnusable("it is not a safetensors file: it has no header.")
+    raw = stream.read(length)
+    if len(raw) < length:
+        raise ModelUnusable(f"it is truncated: its header has {len(raw):,} of {length:,} bytes.")
+    try:
+        content = json.loads(raw)
+        metadata = content.pop("__metadata__", {})
+        entries = {name: _entry(entry) for name, entry in content.items()}
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        raise ModelUnusable("it is corrupt: its header is not a list of tensors.") from None
+    end = 0
+    for name, (spec, start, stop) in sorted(entries.items(), key=lambda item: item[1][1:]):
+        if start != end or stop - start != _size(spec):
+            raise ModelUnusable(f"it is corrupt: the place of tensor {name!r} is impossible.")
+        end = stop
+    expected = 8 + length + end
+    if size != expected:
+        state = "truncated" if size < expected else "corrupt"
+        raise ModelUnusable(f"it is {state}: it has {size:,} bytes, its header says {expected:,}.")
+    return SafetensorsHeader({name: spec for name, (spec, *_) in entries.items()}, metadata, raw)
+
+
+def detect_family(header: SafetensorsHeader) -> str:
+    """Family of a whole checkpoint: ``sd1`` or ``sd2``, told apart by their text encoders.
+
+    Raises:
+        ModelRefused: for every other file, saying what it seems to be.
+    """
+    names = header.tensors
+    for mark, what in _FOREIGN.items():
+        if any(mark in name for name in names):
+            raise ModelRefused(f"it is {what}; this engine draws with Stable Diffusion 1 and 2.")
+    first = names.get(_FIRST_CONVOLUTION)
+    if first is None or len(first.shape) != 4:
+        raise ModelRefused("it holds no Stable Diffusion network.")
+    channels = first.shape[1]
+    if channels != 4:
+        raise ModelRefused(
+            f"its network takes {channels} channels where text to image has 4: "
+            "an inpainting or editing model."
+        )
+    if not any(name.startswith(VAE_PREFIX) for name in names):
+        raise ModelRefused("it holds no VAE, without which latents can't become a picture.")
+    if any(name.startswith(OPEN_CLIP_PREFIX) for name in names):
+        return "sd2"
+    if any(name.startswith(CLIP_PREFIX) for name in names):
+        return "sd1"
+    raise ModelRefused("it holds no text encoder.")
+
+
+def _entry(entry: Mapping[str, Any]) -> tuple[TensorSpec, int, int]:
+    start, stop = entry["data_offsets"]
+    shape = tuple(entry["shape"])
+    if not all(isinstance(number, int) and number >= 0 for number in (start, stop, *shape)):
+        raise ValueError
+    return TensorSpec(str(entry["dtype"]), shape), start, stop
+
+
+def _size(spec: TensorSpec) -> int:
+    """Bytes of a tensor; -1, which no tensor has, for a dtype that the format does not know."""
+    bits = _DTYPE_BITS.get(spec.dtype)
+    return -1 if bits is None else math.prod(spec.shape) * bits // 8

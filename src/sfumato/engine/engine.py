@@ -1,0 +1,233 @@
+"""The engine: load, admit, step, render, on diffusers' model classes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from sfumato.core.errors import (
+    EngineError,
+    EngineFailure,
+    ModelUnusable,
+    NumericalError,
+    OutOfMemory,
+)
+from sfumato.core.models import ModelInfo, ModelLayout
+from sfumato.core.ports import EncodedImage, ImageTask, Slot
+from sfumato.core.recipe import Recipe
+from sfumato.engine.batches import Batch
+from sfumato.engine.families import sd
+from sfumato.engine.images import encode, fit, to_image
+from sfumato.engine.previews import fit_colours, preview
+from sfumato.engine.samplers import table_for
+from sfumato.engine.slots import DiffusionSlot, draw, export_slot, noise_source, restore
+from sfumato.engine.weights import Placement
+
+
+class BatchKey(NamedTuple):
+    """What changes the network's shape: slots of equal key may share a step."""
+
+    model: str
+    latent_shape: tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class _Loaded:
+    info: ModelInfo
+    model: sd.StableDiffusion
+    colours: Tensor | None = None
+
+
+class DiffusionEngine:
+    """Implements :class:`sfumato.core.ports.ImageEngine`.
+
+    Args:
+        device: "auto", or a torch device such as "cpu", "cuda:1", "mps". Auto takes a GPU if
+            there is one.
+        dtype: "auto", "float32", "float16" or "bfloat16". Auto is float16 on a GPU, float32 on a
+            CPU. Latents and sampler arithmetic are float32 whatever it is.
+        threads: CPU threads of this process for torch; None leaves torch's own choice, the
+            number of physical cores.
+    """
+
+    def __init__(
+        self, device: str = "auto", dtype: str = "auto", threads: int | None = None
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self._placement = _placement(device, dtype)
+        self._models: dict[str, _Loaded] = {}
+        self._batch: Batch | None = None
+
+    def load(self, model: ModelInfo) -> None:
+        known = self._models.get(model.name)
+        if known is not None and known.info.path == model.path:
+            return
+        with _failures(f"load the model {model.name!r}"):
+            loaded = _LOADERS[model.layout](Path(model.path), self._placement)
+        self._models[model.name] = _Loaded(model, loaded)
+
+    @torch.inference_mode()
+    def admit(self, task: ImageTask) -> DiffusionSlot:
+        model, settings = self._loaded(task.model.name).model, task.settings
+        with _failures("admit a picture"):
+            prompt = model.prompts.encode(task.request.prompt)
+            encoded = [("prompt", prompt)]
+            unconditioned = None
+            if settings.guidance_scale > 1 and not model.guidance_embedded:
+                negative = model.prompts.encode(task.request.negative_prompt)
+                encoded.append(("negative prompt", negative))
+                unconditioned = negative.embeddings
+            table = table_for(settings.sampler, settings.num_inference_steps, model.schedule)
+            shape = model.latent_shape(settings.render_width, settings.render_height)
+            generator = noise_source(settings.image_seed(task.index))
+            latents = draw(shape, generator, self._placement.device) * table.initial_scale
+            notes = (text.note(name) for name, text in encoded)
+            return DiffusionSlot(
+                task=task,
+                table=table,
+                batch_key=BatchKey(task.model.name, shape),
+                conditioning=prompt.embeddings,
+                unconditioned=unconditioned,
+                latents=latents,
+                denoised=torch.zeros_like(latents),
+                failed_at=latents.new_zeros(()),
+                generator=generator,
+                notes=tuple(note for note in notes if note),
+            )
+
+    def row_limit(self, batch_key: Hashable) -> int:
+        if not isinstance(batch_key, BatchKey):
+            raise EngineFailure(f"{batch_key!r} is not a batch key of this engine.")
+        _, height, width = batch_key.latent_shape
+        device = self._placement.device
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            per_row = height * width * _CUDA_BYTES_PER_LATENT
+            return max(2, min(_CUDA_MOST_ROWS, int(free * 0.8) // per_row))
+        return next((rows for cells, rows in _CPU_ROWS if height * width <= cells), 2)
+
+    @torch.inference_mode()
+    def step(self, slots: Sequence[Slot]) -> None:
+        own = [_own(slot) for slot in slots]
+        if not own:
+            return
+        if len({slot.batch_key for slot in own}) > 1:
+            raise EngineFailure("The slots of one step must have one batch key.")
+        if any(slot.step >= slot.steps for slot in own):
+            raise EngineFailure("A slot that is done can't take another step.")
+        model = self._loaded(own[0].task.model.name).model
+        with _failures("take a step"):
+            batch = self._batch
+            if batch is None or not batch.holds(own):
+                batch = Batch(own, model)
+            # Forgotten until the step has succeeded: a failed one leaves the slots as they were.
+            self._batch = None
+            batch.step()
+            self._batch = batch
+
+    @torch.inference_mode()
+    def preview(self, slot: Slot) -> str:
+        slot = _own(slot)
+        loaded = self._loaded(slot.task.model.name)
+        with _failures("draw a preview"):
+            if loaded.colours is None:
+                loaded.colours = fit_colours(loaded.model)
+            return preview(slot.denoised, loaded.colours)
+
+    @torch.inference_mode()
+    def render(self, slot: Slot) -> EncodedImage:
+        slot = _own(slot)
+        if slot.step < slot.steps:
+            raise EngineFailure(f"The slot has done {slot.step} of {slot.steps} steps.")
+        if failed_at := int(slot.failed_at):
+            raise NumericalError(
+                f"The network answered with numbers that are not finite at step {failed_at} of "
+                f"{slot.steps}. Another seed, fewer guidance or another precision may help."
+            )
+        loaded, settings = self._loaded(slot.task.model.name), slot.task.settings
+        with _failures("decode a picture"):
+            (pixels,) = loaded.model.decode(slot.latents[None])
+            drawn = to_image(pixels[:, : settings.render_height, : settings.render_width])
+            image = fit(drawn, settings.width, settings.height)
+            recipe = Recipe.of(slot.task, model_hash=loaded.model.hash, notes=slot.notes)
+            output_format = slot.task.request.output_format
+            return EncodedImage(
+                index=slot.task.index,
+                data=encode(image, output_format, recipe),
+                media_type=output_format.media_type,
+                width=image.width,
+                height=image.height,
+                seed=recipe.seed,
+                recipe=recipe.as_dict(),
+            )
+
+    def export(self, slot: Slot) -> bytes:
+        return export_slot(_own(slot))
+
+    def resume(self, task: ImageTask, blob: bytes) -> DiffusionSlot:
+        slot = self.admit(task)
+        restore(slot, blob)
+        return slot
+
+    def _loaded(self, name: str) -> _Loaded:
+        loaded = self._models.get(name)
+        if loaded is None:
+            raise EngineFailure(f"The model {name!r} is not loaded.")
+        return loaded
+
+
+def _load_checkpoint(path: Path, placement: Placement) -> sd.StableDiffusion:
+    raise ModelUnusable(f"{path}: single files are not read yet.")
+
+
+_LOADERS: dict[ModelLayout, Callable[[Path, Placement], sd.StableDiffusion]] = {
+    ModelLayout.DIFFUSERS: sd.load_folder,
+    ModelLayout.CHECKPOINT: _load_checkpoint,
+}
+
+#: On a CPU more rows than these per number of latent cells gain nothing, by measurement.
+_CPU_ROWS = ((256, 32), (1024, 16), (4096, 4))
+#: Working memory of a row per latent cell, from Stable Diffusion 1.5 in float16, rounded up.
+_CUDA_BYTES_PER_LATENT = 80_000
+_CUDA_MOST_ROWS = 64
+
+
+def _placement(device: str, dtype: str) -> Placement:
+    if device == "auto":
+        mps = torch.backends.mps.is_available()
+        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    where = torch.device(device)
+    if dtype == "auto":
+        dtype = "float32" if where.type == "cpu" else "float16"
+    types = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+    if dtype not in types:
+        raise EngineFailure(f"There is no dtype {dtype!r}.", accepted=["auto", *types])
+    return Placement(where, types[dtype])
+
+
+def _own(slot: Slot) -> DiffusionSlot:
+    if not isinstance(slot, DiffusionSlot):
+        raise EngineFailure(f"{type(slot).__name__} is not a slot of this engine.")
+    return slot
+
+
+@contextlib.contextmanager
+def _failures(doing: str) -> Iterator[None]:
+    """Whatever torch or Pillow raises, as an error of our tree."""
+    try:
+        yield
+    except EngineError:
+        raise
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(f"There was not enough memory to {doing}.") from error
+    except (RuntimeError, ValueError, OSError) as error:
+        if "not enough memory" in str(error):  # how torch's CPU allocator says it
+            raise OutOfMemory(f"There was not enough memory to {doing}.") from error
+        raise EngineFailure(f"The engine could not {doing}: {error}") from error

@@ -1,0 +1,56 @@
+"""From pixels to an encoded picture with its recipe inside."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, PngImagePlugin
+from torch import Tensor
+
+from sfumato.core.recipe import Recipe
+from sfumato.core.request import OutputFormat
+
+_USER_COMMENT, _EXIF_IFD = 0x9286, 0x8769
+#: JPEG's segment for EXIF ends at 64 KiB; a longer recipe is cut there, not in the JSON twin.
+_MAX_COMMENT_CHARACTERS = 32_000
+_JPEG_QUALITY, _WEBP_QUALITY = 95, 92
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """A picture of pixels (3, height, width) in 0 … 1."""
+    rounded = pixels.mul(255).round_().byte().permute(1, 2, 0).contiguous().cpu()
+    return Image.fromarray(rounded.numpy(), "RGB")
+
+
+def fit(image: Image.Image, width: int, height: int) -> Image.Image:
+    """Exactly ``width`` × ``height``, proportions kept: scaled to cover, then cropped around the
+    centre."""
+    if image.size == (width, height):
+        return image
+    scale = min(image.width / width, image.height / height)
+    left = (image.width - width * scale) / 2
+    top = (image.height - height * scale) / 2
+    box = (left, top, left + width * scale, top + height * scale)
+    return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def encode(image: Image.Image, output_format: OutputFormat, recipe: Recipe) -> bytes:
+    """The picture's file: PNG text chunks, or EXIF's UserComment, hold the recipe."""
+    target = io.BytesIO()
+    if output_format is OutputFormat.PNG:
+        text = PngImagePlugin.PngInfo()
+        for key, value in (
+            ("parameters", recipe.as_parameters()),
+            ("sfumato", recipe.as_json()),
+        ):
+            text.add_itxt(key, value)
+        image.save(target, "PNG", pnginfo=text)
+        return target.getvalue()
+    exif = Image.Exif()
+    comment = recipe.as_parameters()[:_MAX_COMMENT_CHARACTERS]
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + comment.encode("utf-16-be")
+    if output_format is OutputFormat.JPEG:
+        image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0, exif=exif)
+    else:
+        image.save(target, "WEBP", quality=_WEBP_QUALITY, exif=exif)
+    return target.getvalue()

@@ -1,0 +1,106 @@
+"""One picture inside the running batch, and its state as bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from sfumato.core.errors import EngineFailure
+from sfumato.core.ports import ImageTask
+from sfumato.core.recipe import fingerprint
+from sfumato.engine.samplers import SamplerTable
+
+_FORMAT = "sfumato-slot-1"
+
+
+@dataclass(slots=True, eq=False)
+class DiffusionSlot:
+    """A slot of :class:`sfumato.engine.engine.DiffusionEngine`.
+
+    Attributes:
+        conditioning: embeddings of the prompt, (tokens, width).
+        unconditioned: of the negative prompt; None where guidance is off or embedded.
+        latents: float32 (channels, height, width), in the tables' variance-preserving space.
+        denoised: the network's last estimate of the finished latents; zeros at the start.
+        failed_at: float32 scalar: the first step whose latents were not finite; 0 for none.
+            A tensor, so that watching for it never makes the device wait.
+        generator: the slot's own source of noise.
+    """
+
+    task: ImageTask
+    table: SamplerTable
+    batch_key: Hashable
+    conditioning: Tensor
+    unconditioned: Tensor | None
+    latents: Tensor
+    denoised: Tensor
+    failed_at: Tensor
+    generator: torch.Generator
+    step: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def rows(self) -> int:
+        return 1 if self.unconditioned is None else 2
+
+    @property
+    def steps(self) -> int:
+        return self.task.settings.num_inference_steps
+
+
+def noise_source(seed: int) -> torch.Generator:
+    """A CPU generator, so that neither device nor batch neighbours change the noise.
+
+    Takes every seed of 64 bits, but torch's CPU generator tells apart only their low 32 bits:
+    seeds that differ by a multiple of 2**32 draw the same noise, here as in diffusers.
+    """
+    return torch.Generator("cpu").manual_seed(seed)
+
+
+def draw(slot_shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
+    """Unit noise in float32."""
+    return torch.randn(slot_shape, generator=generator).to(device)
+
+
+def export_slot(slot: DiffusionSlot) -> bytes:
+    """A safetensors blob of all that :func:`restore` needs to go on at the same step."""
+    tensors = {
+        "latents": slot.latents,
+        "denoised": slot.denoised,
+        "failed_at": slot.failed_at,
+        "generator": slot.generator.get_state(),
+    }
+    state = {"format": _FORMAT, "task": fingerprint(slot.task), "step": str(slot.step)}
+    # Clones: a slot's tensors are views of its batch's.
+    return save({name: tensor.cpu().clone() for name, tensor in tensors.items()}, metadata=state)
+
+
+def restore(slot: DiffusionSlot, blob: bytes) -> None:
+    """Bring a freshly admitted slot to the state that was exported.
+
+    Raises:
+        EngineFailure: the blob is damaged, or of another task or model size.
+    """
+    try:
+        header = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")])
+        state, tensors = header["__metadata__"], load(blob)
+        fits = state["format"] == _FORMAT and state["task"] == fingerprint(slot.task)
+        step = int(state["step"])
+        fits = fits and tensors["latents"].shape == slot.latents.shape and step <= slot.steps
+        if fits:
+            device = slot.latents.device
+            slot.latents = tensors["latents"].to(device)
+            slot.denoised = tensors["denoised"].to(device)
+            slot.failed_at = tensors["failed_at"].to(device)
+            slot.generator.set_state(tensors["generator"])
+            slot.step = step
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError):
+        fits = False
+    if not fits:
+        raise EngineFailure("The checkpoint does not belong to this picture; it was not resumed.")

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from sfumato.engine.engine import DiffusionEngine
+from tests.support.tiny_models import TinyModel, make_model
+
+
+@pytest.fixture(scope="session")
+def sd1(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    return make_model(tmp_path_factory.mktemp("models"), "sd1")
+
+
+@pytest.fixture(scope="session")
+def sd2(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
+    return make_model(tmp_path_factory.mktemp("models"), "sd2", prediction_type="v_prediction")
+
+
+@pytest.fixture
+def engine(sd1: TinyModel) -> DiffusionEngine:
+    """With the tiny SD 1 loaded."""
+    engine = DiffusionEngine("cpu")
+    engine.load(sd1.info)
+    return engine

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from sfumato.core.errors import EngineFailure, NumericalError
+from sfumato.core.models import ModelInfo, settle
+from sfumato.core.ports import EncodedImage, ImageTask
+from sfumato.core.request import GenerationRequest, OutputFormat
+from sfumato.core.samplers import SAMPLERS
+from sfumato.engine.engine import DiffusionEngine
+from sfumato.engine.slots import DiffusionSlot
+from tests.support.tiny_models import SIDE, TinyModel
+
+#: Latents of a slot alone and in a batch differ by float32 rounding: other kernels, other sums.
+SAME = 1e-3
+
+
+def task_of(model: ModelInfo, prompt: str = "a castle", *, index: int = 0, **fields) -> ImageTask:
+    request = GenerationRequest(prompt, **{"seed": 7, **fields})
+    return ImageTask("job", index, request, settle(request, model, random_seed=0), model)
+
+
+def finish(engine: DiffusionEngine, *slots: DiffusionSlot) -> list[EncodedImage]:
+    while under_way := [slot for slot in slots if slot.step < slot.steps]:
+        engine.step(under_way)
+    return [engine.render(slot) for slot in slots]
+
+
+def pixels(image: EncodedImage) -> npt.NDArray[np.float32]:
+    with Image.open(io.BytesIO(image.data)) as opened:
+        return np.asarray(opened.convert("RGB"), dtype=np.float32)
+
+
+@pytest.mark.parametrize("sampler", list(SAMPLERS))
+def test_a_request_becomes_a_picture_and_the_same_one_again(
+    engine: DiffusionEngine, sd1: TinyModel, sampler: str
+) -> None:
+    first, again, other = (
+        finish(engine, engine.admit(task_of(sd1.info, prompt, sampler=sampler)))[0]
+        for prompt in ("a castle", "a castle", "a dragon")
+    )
+    assert first.data == again.data
+    assert not np.array_equal(pixels(first), pixels(other))
+    assert pixels(first).shape == (SIDE, SIDE, 3)
+
+
+def test_slots_of_all_kinds_share_steps_and_end_as_alone(
+    engine: DiffusionEngine, sd1: TinyModel
+) -> None:
+    tasks = [
+        task_of(sd1.info, "a castle", sampler="euler", num_inference_steps=3),
+        task_of(sd1.info, "a tower", sampler="euler_a", num_inference_steps=6, seed=1),
+        task_of(sd1.info, "a sea", sampler="dpmpp_2m", num_inference_steps=5, guidance_scale=1),
+        task_of(sd1.info, "a hill", sampler="ddim", negative_prompt="night", guidance_scale=7),
+        task_of(sd1.info, "a moon", sampler="lcm", index=3, guidance_scale=0),
+    ]
+    together = [engine.admit(task) for task in tasks]
+    engine.step(together[:3])  # the others join later
+    finish(engine, *together)
+    for task, slot in zip(tasks, together, strict=True):
+        alone = engine.admit(task)
+        finish(engine, alone)
+        torch.testing.assert_close(slot.latents, alone.latents, rtol=SAME, atol=SAME)
+
+
+def test_guidance_takes_two_rows_and_none_takes_one(
+    engine: DiffusionEngine, sd1: TinyModel
+) -> None:
+    assert engine.admit(task_of(sd1.info, guidance_scale=1.5)).rows == 2
+    assert engine.admit(task_of(sd1.info, guidance_scale=1.0)).rows == 1
+
+
+def test_sizes_have_keys_of_their_own_and_may_not_share_a_step(
+    engine: DiffusionEngine, sd1: TinyModel
+) -> None:
+    wide = engine.admit(task_of(sd1.info, width=48, height=32))
+    square = engine.admit(task_of(sd1.info, sampler="lcm"))
+    assert wide.batch_key != square.batch_key
+    assert engine.row_limit(wide.batch_key) >= 2
+    with pytest.raises(EngineFailure, match="batch key"):
+        engine.step([wide, square])
+    (image,) = finish(engine, wide)
+    assert (image.width, image.height) == (48, 32)
+
+
+@pytest.mark.parametrize("sampler", ["euler_a", "dpmpp_2m"])
+def test_a_resumed_slot_ends_with_the_same_pixels(
+    engine: DiffusionEngine, sd1: TinyModel, sampler: str
+) -> None:
+    task = task_of(sd1.info, sampler=sampler, num_inference_steps=6)
+    slot = engine.admit(task)
+    for _ in range(3):
+        engine.step([slot])
+    blob = engine.export(slot)
+    elsewhere = DiffusionEngine("cpu")
+    elsewhere.load(sd1.info)
+    resumed = elsewhere.resume(task, blob)
+    assert resumed.step == 3
+    assert finish(elsewhere, resumed)[0].data == finish(engine, slot)[0].data
+
+
+def test_a_checkpoint_of_another_picture_is_refused(
+    engine: DiffusionEngine, sd1: TinyModel
+) -> None:
+    slot = engine.admit(task_of(sd1.info))
+    engine.step([slot])
+    blob = engine.export(slot)
+    foreign = [
+        (task_of(sd1.info, "another"), blob),
+        (task_of(sd1.info, seed=8), blob),
+        (task_of(sd1.info), blob[:-10]),
+        (task_of(sd1.info), b""),
+        (task_of(sd1.info), b"\x02\0\0\0\0\0\0\0{}"),
+    ]
+    for task, bytes_ in foreign:
+        with pytest.raises(EngineFailure, match="checkpoint"):
+            engine.resume(task, bytes_)
+
+
+def test_numbers_that_are_not_finite_fail_their_own_slot_alone(
+    engine: DiffusionEngine, sd1: TinyModel
+) -> None:
+    sick, well = engine.admit(task_of(sd1.info)), engine.admit(task_of(sd1.info, seed=9))
+    engine.step([sick, well])
+    sick.latents = torch.full_like(sick.latents, torch.nan)
+    while sick.step < sick.steps:
+        engine.step([sick, well])
+    with pytest.raises(NumericalError, match="step 2 of 4"):
+        engine.render(sick)
+    assert engine.preview(sick).startswith("data:image/")
+    assert pixels(engine.render(well)).std() > 0
+
+
+def test_a_failed_step_leaves_its_slots_as_they_were(
+    engine: DiffusionEngine, sd1: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot, twin = (engine.admit(task_of(sd1.info, sampler="euler_a")) for _ in range(2))
+    engine.step([slot])
+    engine.step([twin])
+    model = engine._models[sd1.info.name].model
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "predict", _out_of_memory)
+        with pytest.raises(EngineFailure, match="take a step"):
+            engine.step([slot])
+    assert slot.step == 1
+    assert finish(engine, slot)[0].data == finish(engine, twin)[0].data
+
+
+def _out_of_memory(*_: object) -> torch.Tensor:
+    raise RuntimeError("something odd")
+
+
+def test_the_preview_resembles_the_picture(engine: DiffusionEngine, sd1: TinyModel) -> None:
+    slot = engine.admit(task_of(sd1.info))
+    url = engine.preview(slot)
+    (image,) = finish(engine, slot)
+    head, _, data = url.partition(",")
+    assert head == "data:image/webp;base64"
+    with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
+        assert max(opened.size) <= 96
+    _, _, data = engine.preview(slot).partition(",")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as opened:
+        small = np.asarray(opened.convert("RGB").resize((4, 4), Image.Resampling.BOX))
+    drawn = Image.fromarray(pixels(image).astype(np.uint8)).resize((4, 4), Image.Resampling.BOX)
+    assert np.abs(small.astype(float) - np.asarray(drawn)).mean() < 24
+
+
+@pytest.mark.parametrize("output_format", list(OutputFormat))
+def test_the_picture_is_resampled_to_exactly_the_size_asked_and_holds_its_recipe(
+    engine: DiffusionEngine, sd1: TinyModel, output_format: OutputFormat
+) -> None:
+    model = ModelInfo(
+        **{f: getattr(sd1.info, f) for f in sd1.info.__slots__} | {"sizes": ((32, 32),)}
+    )
+    task = task_of(model, "château, 城", width=72, height=40, output_format=output_format)
+    (image,) = finish(engine, engine.admit(task))
+    assert image.media_type == output_format.media_type
+    with Image.open(io.BytesIO(image.data)) as opened:
+        opened.load()
+        assert opened.size == (72, 40) == (image.width, image.height)
+        if output_format is OutputFormat.PNG:
+            assert json.loads(opened.text["sfumato"]) == image.recipe
+            text = opened.text["parameters"]
+        else:
+            text = opened.getexif().get_ifd(0x8769)[0x9286][8:].decode("utf-16-be")
+    assert text.startswith("château, 城\nSteps: 4, Sampler: DPM++ 2M, CFG scale: 3, Seed: 7")
+    assert "Size: 32x32" in text
+    assert "Resampled to: 72x40" in text
+
+
+def test_what_is_cut_from_a_long_prompt_is_said(engine: DiffusionEngine, sd1: TinyModel) -> None:
+    slot = engine.admit(task_of(sd1.info, "cat " * 75 + "dog fish", negative_prompt="tree " * 76))
+    assert slot.notes == (
+        "the prompt's last 2 words were cut: dog fish",
+        "the negative prompt's last word was cut: tree",
+    )
+    for _ in range(slot.steps):
+        engine.step([slot])
+    assert engine.render(slot).recipe["notes"] == list(slot.notes)
