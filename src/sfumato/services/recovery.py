@@ -22,14 +22,16 @@ class RetryPolicy:
         max_failures: failed attempts after which the job is ``failed``.
         max_losses: lost attempts after which it is: a job that takes every worker down with it
             must end too, but a machine that vanishes is not the job's fault, so this is larger.
+        first_backoff: seconds before the second attempt.
     """
 
     max_failures: int = 3
     max_losses: int = 8
+    first_backoff: float = 1.0
 
     def backoff(self, failures: int) -> float:
-        """Seconds before the attempt after ``failures`` failed ones: 1, 2, 4 … at most 60."""
-        return min(60.0, 2.0 ** max(0, failures - 1))
+        """Seconds before the attempt after ``failures`` failed ones: doubling, at most 60."""
+        return min(60.0, self.first_backoff * 2.0 ** max(0, failures - 1))
 
 
 class Recovery:

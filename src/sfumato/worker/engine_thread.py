@@ -68,7 +68,7 @@ class EngineThread:
 
     def drop(self, run: JobRun) -> None:
         """Take a job out of the batch before its next step."""
-        self._inbox.put(lambda: self._forget(run.job_id))
+        self._inbox.put(lambda: self._forget(run))
 
     def export(self, run: JobRun) -> None:
         """Take a job out of the batch and post its state as ``Exported``."""
@@ -120,6 +120,8 @@ class EngineThread:
             command()
 
     def _admit(self, run: JobRun) -> None:
+        if run.job_id in self._members:  # an attempt that was lost, and came back to this worker
+            self._forget(self._members[run.job_id].run)
         member = self._members[run.job_id] = _Member(run)
         model = run.assignment.model
         try:
@@ -201,25 +203,30 @@ class EngineThread:
 
     def _export(self, run: JobRun) -> None:
         member = self._members.get(run.job_id)
-        under_way = [slot for slot in member.slots if slot.step > 0] if member else []
+        ours = member is not None and member.run is run
+        under_way = [slot for slot in member.slots if slot.step > 0] if member and ours else []
         try:
             slots = {slot.task.index: self._engine.export(slot) for slot in under_way}
         except EngineError as error:
             log.warning("job %s: its state could not be kept: %s", run.job_id, error)
             slots = {}
-        self._forget(run.job_id)
+        self._forget(run)
         self._post(run, Exported(slots))
 
     def _fail(self, run: JobRun, error: Exception) -> None:
         if not isinstance(error, SfumatoError):
             log.error("job %s failed", run.job_id, exc_info=error)
             error = EngineFailure(f"{type(error).__name__}: {error}")
-        self._forget(run.job_id)
+        self._forget(run)
         self._post(run, Failed(error))
 
-    def _forget(self, job_id: str) -> None:
-        member = self._members.pop(job_id, None)
-        for slot in member.slots if member else ():
+    def _forget(self, run: JobRun) -> None:
+        """Take a run out of the batch; a later run of the same job stays."""
+        member = self._members.get(run.job_id)
+        if member is None or member.run is not run:
+            return
+        del self._members[run.job_id]
+        for slot in member.slots:
             self._batcher.remove(slot)
 
     def _post(self, run: JobRun, report: Report) -> None:

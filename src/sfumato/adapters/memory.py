@@ -1,0 +1,470 @@
+"""Every port in memory: for demos, for tests, and as the plainest statement of the contracts.
+
+Each method runs without an ``await`` in its middle, so the event loop itself makes it atomic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sfumato.core.errors import IdempotencyConflict, InvalidRequest, NotFound
+from sfumato.core.events import Event, EventKind, NewEvent
+from sfumato.core.job import (
+    Attempt,
+    AttemptOutcome,
+    ImageRecord,
+    Job,
+    JobError,
+    JobStatus,
+    Timings,
+)
+from sfumato.core.ports import (
+    Clock,
+    JobCounts,
+    JobPage,
+    QueueDepth,
+    Ring,
+    StoredObject,
+)
+
+
+class MemoryJobStore:
+    """The ``JobStore`` port; forgets everything with its process."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self._attempts: dict[str, list[Attempt]] = defaultdict(list)
+        self._events: dict[str, list[Event]] = defaultdict(list)
+        self._keys: dict[str, str] = {}
+        self._watchers: set[asyncio.Queue[str]] = set()
+
+    async def create(self, job: Job, *, idempotency_key: str | None = None) -> Job:
+        if idempotency_key is not None and idempotency_key in self._keys:
+            first = self._jobs[self._keys[idempotency_key]]
+            if first.request.canonical_hash() != job.request.canonical_hash():
+                raise IdempotencyConflict(
+                    f"This idempotency key was used for another request, job {first.id}. "
+                    "Use a new key for a new request; the first job is untouched.",
+                    field="Idempotency-Key",
+                )
+            return first
+        if idempotency_key is not None:
+            self._keys[idempotency_key] = job.id
+        self._jobs[job.id] = job
+        self._note(job.id, NewEvent(EventKind.QUEUED, job.created_at))
+        return job
+
+    async def get(self, job_id: str) -> Job:
+        try:
+            return self._jobs[job_id]
+        except KeyError:
+            raise NotFound(f"There is no job {job_id!r}.") from None
+
+    async def list(
+        self, *, status: JobStatus | None = None, limit: int = 50, cursor: str | None = None
+    ) -> JobPage:
+        before = _decode(cursor) if cursor is not None else None
+        jobs = sorted(
+            (
+                job
+                for job in self._jobs.values()
+                if status in (None, job.status) and (before is None or _age(job) < before)
+            ),
+            key=_age,
+            reverse=True,
+        )
+        page = jobs[:limit]
+        return JobPage(page, _encode(page[-1]) if len(jobs) > limit else None)
+
+    async def counts(self, runtime: str) -> JobCounts:
+        queued = [j for j in self._of(JobStatus.QUEUED) if j.runtime == runtime]
+        running = [j for j in self._of(JobStatus.RUNNING) if j.runtime == runtime]
+        oldest = min((job.created_at for job in queued), default=None)
+        return JobCounts(len(queued), len(running), oldest)
+
+    async def queued_ahead(self, job: Job) -> int:
+        return sum(
+            other.runtime == job.runtime and _turn(other) < _turn(job)
+            for other in self._of(JobStatus.QUEUED)
+        )
+
+    async def attempts(self, job_id: str) -> Sequence[Attempt]:
+        return tuple(self._attempts.get(job_id, ()))
+
+    async def claim(
+        self, job_id: str, *, worker: str, now: float, lease_until: float
+    ) -> Job | None:
+        job = self._jobs.get(job_id)
+        if job is None or job.status is not JobStatus.QUEUED:
+            return None
+        claimed = job.becoming(
+            JobStatus.RUNNING,
+            attempt=job.attempt + 1,
+            worker=worker,
+            started_at=now,
+            lease_until=lease_until,
+        )
+        self._jobs[job_id] = claimed
+        self._attempts[job_id].append(Attempt(claimed.attempt, worker, now))
+        data = {"attempt": claimed.attempt, "worker": worker}
+        self._note(job_id, NewEvent(EventKind.STARTED, now, data))
+        return claimed
+
+    async def extend_lease(self, job_id: str, token: int, *, lease_until: float) -> bool:
+        job = self._held(job_id, token)
+        if job is None:
+            return False
+        self._jobs[job_id] = replace(job, lease_until=lease_until)
+        return True
+
+    async def append(self, job_id: str, token: int, events: Sequence[NewEvent]) -> bool:
+        if self._held(job_id, token) is None:
+            return False
+        for event in events:
+            self._note(job_id, event)
+        return True
+
+    async def finish(
+        self,
+        job_id: str,
+        token: int,
+        *,
+        status: JobStatus,
+        now: float,
+        images: Sequence[ImageRecord] = (),
+        error: JobError | None = None,
+        timings: Timings | None = None,
+        notes: Sequence[str] = (),
+    ) -> bool:
+        job = self._held(job_id, token)
+        if job is None:
+            return False
+        outcome = AttemptOutcome(status.value)
+        self._end_attempt(job_id, now, outcome, error.message if error else None)
+        fresh = [note for note in notes if note not in job.notes]
+        failed = status is JobStatus.FAILED
+        self._end(
+            job.becoming(
+                status,
+                finished_at=now,
+                lease_until=None,
+                images=tuple(images),
+                error=error,
+                timings=timings or job.timings,
+                notes=(*job.notes, *fresh),
+                failures=job.failures + failed,
+                checkpoint=None,
+            )
+        )
+        return True
+
+    async def requeue(
+        self,
+        job_id: str,
+        token: int,
+        *,
+        outcome: AttemptOutcome,
+        reason: str,
+        now: float,
+        checkpoint: str | None = None,
+    ) -> bool:
+        job = self._held(job_id, token)
+        if job is None:
+            return False
+        self._end_attempt(job_id, now, outcome, reason)
+        if job.cancel_requested:
+            self._end(job.becoming(JobStatus.CANCELED, finished_at=now, lease_until=None))
+            return True
+        self._jobs[job_id] = job.becoming(
+            JobStatus.QUEUED,
+            lease_until=None,
+            worker=None,
+            rung_at=now,
+            failures=job.failures + (outcome is AttemptOutcome.FAILED),
+            losses=job.losses + (outcome is AttemptOutcome.LOST),
+            checkpoint=checkpoint,
+        )
+        self._note(job_id, NewEvent(EventKind.QUEUED, now, {"reason": reason}))
+        return True
+
+    async def cancel(self, job_id: str, *, now: float) -> Job:
+        job = await self.get(job_id)
+        if job.status is JobStatus.QUEUED:
+            self._end(job.becoming(JobStatus.CANCELED, finished_at=now, cancel_requested=True))
+        elif job.status is JobStatus.RUNNING and not job.cancel_requested:
+            self._jobs[job_id] = replace(job, cancel_requested=True)
+            self._note(job_id, NewEvent(EventKind.CANCELING, now))
+        return self._jobs[job_id]
+
+    async def fail_queued(self, job_id: str, *, error: JobError, now: float) -> bool:
+        job = self._jobs.get(job_id)
+        if job is None or job.status is not JobStatus.QUEUED:
+            return False
+        self._end(job.becoming(JobStatus.FAILED, finished_at=now, error=error))
+        return True
+
+    async def redrive(self, job_id: str, *, now: float) -> Job | None:
+        job = await self.get(job_id)
+        if job.status is not JobStatus.FAILED:
+            return None
+        self._jobs[job_id] = replace(
+            job,
+            status=JobStatus.QUEUED,
+            finished_at=None,
+            error=None,
+            failures=0,
+            losses=0,
+            rung_at=now,
+        )
+        self._note(job_id, NewEvent(EventKind.QUEUED, now, {"reason": "redriven"}))
+        return self._jobs[job_id]
+
+    async def events(self, job_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        return tuple(self._events.get(job_id, ())[max(0, after) :][:limit])
+
+    async def expired(self, *, now: float, limit: int = 100) -> Sequence[Job]:
+        running = self._of(JobStatus.RUNNING)
+        late = [job for job in running if job.lease_until is not None and job.lease_until < now]
+        return late[:limit]
+
+    async def held_by(self, worker: str) -> Sequence[Job]:
+        return [job for job in self._of(JobStatus.RUNNING) if job.worker == worker]
+
+    async def unrung(self, *, before: float, limit: int = 100) -> Sequence[Job]:
+        waiting = (job for job in self._of(JobStatus.QUEUED) if job.rung_at < before)
+        return sorted(waiting, key=lambda job: job.rung_at)[:limit]
+
+    async def mark_rung(self, job_ids: Sequence[str], *, now: float) -> None:
+        for job_id in job_ids:
+            if job_id in self._jobs:
+                self._jobs[job_id] = replace(self._jobs[job_id], rung_at=now)
+
+    async def forget_finished(self, *, before: float, limit: int = 100) -> Sequence[str]:
+        old = [
+            job.id
+            for job in self._jobs.values()
+            if job.finished_at is not None and job.finished_at < before
+        ][:limit]
+        for job_id in old:
+            del self._jobs[job_id]
+            self._events.pop(job_id, None)
+            self._attempts.pop(job_id, None)
+        self._keys = {key: job_id for key, job_id in self._keys.items() if job_id not in old}
+        return old
+
+    async def changes(self) -> AsyncGenerator[frozenset[str], None]:
+        changed: asyncio.Queue[str] = asyncio.Queue()
+        self._watchers.add(changed)
+        try:
+            yield frozenset()
+            while True:
+                job_ids = {await changed.get()}
+                while not changed.empty():
+                    job_ids.add(changed.get_nowait())
+                yield frozenset(job_ids)
+        finally:
+            self._watchers.discard(changed)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def _of(self, status: JobStatus) -> Sequence[Job]:
+        return [job for job in self._jobs.values() if job.status is status]
+
+    def _held(self, job_id: str, token: int) -> Job | None:
+        job = self._jobs.get(job_id)
+        ours = job is not None and job.status is JobStatus.RUNNING and job.attempt == token
+        return job if ours else None
+
+    def _end_attempt(
+        self, job_id: str, now: float, outcome: AttemptOutcome, reason: str | None
+    ) -> None:
+        attempts = self._attempts[job_id]
+        attempts[-1] = replace(attempts[-1], ended_at=now, outcome=outcome, reason=reason)
+
+    def _end(self, job: Job) -> None:
+        """Keep a job that has finished, without the previews of its steps."""
+        self._jobs[job.id] = job
+        self._events[job.id] = [_without_preview(event) for event in self._events[job.id]]
+        data: dict[str, Any] = {}
+        if job.status is JobStatus.SUCCEEDED:
+            data = {"images": len(job.images)}
+        elif job.error is not None:
+            data = {"code": job.error.code, "message": job.error.message}
+        self._note(job.id, NewEvent(EventKind(job.status.value), job.finished_at or 0.0, data))
+
+    def _note(self, job_id: str, event: NewEvent) -> None:
+        events = self._events[job_id]
+        events.append(Event(job_id, len(events) + 1, event.kind, event.at, dict(event.data)))
+        for watcher in self._watchers:
+            watcher.put_nowait(job_id)
+
+
+def _turn(job: Job) -> tuple[int, float, str]:
+    """Order in the queue: higher priority first, then older."""
+    return -job.request.priority, job.created_at, job.id
+
+
+def _age(job: Job) -> tuple[float, str]:
+    return job.created_at, job.id
+
+
+def _without_preview(event: Event) -> Event:
+    dropped = ("preview", "image") if "preview" in event.data else ()
+    return replace(event, data={k: v for k, v in event.data.items() if k not in dropped})
+
+
+def _encode(job: Job) -> str:
+    return base64.urlsafe_b64encode(f"{job.created_at!r} {job.id}".encode()).decode()
+
+
+def _decode(cursor: str) -> tuple[float, str]:
+    try:
+        created_at, job_id = base64.urlsafe_b64decode(cursor).decode().split(" ")
+        return float(created_at), job_id
+    except (ValueError, binascii.Error):
+        raise InvalidRequest(
+            "cursor is not one that this API gave out.",
+            field="cursor",
+            accepted="the cursor of an earlier page",
+        ) from None
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A ring in the queue. ``receipt`` changes whenever it changes hands."""
+
+    ring: Ring
+    order: int
+    visible_at: float
+    receipt: int = 0
+    deliveries: int = 0
+
+
+class MemoryDelivery:
+    """The ``Delivery`` port."""
+
+    def __init__(self, queue: MemoryJobQueue, waiting: _Waiting) -> None:
+        self._queue = queue
+        self._receipt = waiting.receipt
+        self.ring = waiting.ring
+        self.deliveries = waiting.deliveries
+
+    async def ack(self) -> None:
+        self._queue.remove(self.ring.job_id, self._receipt)
+
+    async def extend(self, seconds: float) -> bool:
+        return self._queue.hide(self.ring.job_id, self._receipt, seconds)
+
+    async def release(self, *, delay: float = 0.0) -> None:
+        self._queue.hide(self.ring.job_id, self._receipt, delay)
+
+
+class MemoryJobQueue:
+    """The ``JobQueue`` port; one ring a job."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rings: dict[str, _Waiting] = {}
+        self._numbers = itertools.count(1)
+        self._changed = asyncio.Event()
+
+    async def ring(self, ring: Ring, *, delay: float = 0.0) -> None:
+        visible_at = self._clock.now() + delay
+        self._rings[ring.job_id] = _Waiting(ring, next(self._numbers), visible_at)
+        self._wake()
+
+    async def receive(
+        self, runtimes: Sequence[str], *, visibility: float, timeout: float
+    ) -> MemoryDelivery | None:
+        deadline = self._clock.monotonic() + timeout
+        while True:
+            changed, delivery = self._changed, self._take(runtimes, visibility)
+            left = deadline - self._clock.monotonic()
+            if delivery is not None or left <= 0:
+                return delivery
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(left, self._until_visible(runtimes))):
+                    await changed.wait()
+
+    async def depth(self, runtime: str) -> QueueDepth:
+        now = self._clock.now()
+        rings = [waiting for waiting in self._rings.values() if waiting.ring.runtime == runtime]
+        ready = sum(waiting.visible_at <= now for waiting in rings)
+        return QueueDepth(ready=ready, hidden=len(rings) - ready)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+    def remove(self, job_id: str, receipt: int) -> None:
+        """Acknowledge by receipt; a stale receipt changes nothing."""
+        waiting = self._rings.get(job_id)
+        if waiting is not None and waiting.receipt == receipt:
+            del self._rings[job_id]
+
+    def hide(self, job_id: str, receipt: int, seconds: float) -> bool:
+        """Hide a delivered ring for ``seconds`` from now; False for a stale receipt."""
+        waiting = self._rings.get(job_id)
+        if waiting is None or waiting.receipt != receipt:
+            return False
+        waiting.visible_at = self._clock.now() + seconds
+        self._wake()
+        return True
+
+    def _take(self, runtimes: Sequence[str], visibility: float) -> MemoryDelivery | None:
+        now = self._clock.now()
+        ready = [
+            waiting
+            for waiting in self._rings.values()
+            if waiting.ring.runtime in runtimes and waiting.visible_at <= now
+        ]
+        if not ready:
+            return None
+        waiting = min(ready, key=lambda one: (-one.ring.priority, one.order))
+        waiting.receipt = next(self._numbers)
+        waiting.deliveries += 1
+        waiting.visible_at = now + visibility
+        return MemoryDelivery(self, waiting)
+
+    def _until_visible(self, runtimes: Sequence[str]) -> float:
+        """Seconds until a hidden ring may be taken, at most a minute."""
+        now = self._clock.now()
+        hidden = (w.visible_at - now for w in self._rings.values() if w.ring.runtime in runtimes)
+        return max(0.001, min(hidden, default=60.0))
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class MemoryImageStore:
+    """The ``ImageStore`` port."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, StoredObject] = {}
+
+    async def put(self, key: str, data: bytes, *, media_type: str) -> None:
+        self._objects[key] = StoredObject(data, media_type)
+
+    async def get(self, key: str) -> StoredObject:
+        try:
+            return self._objects[key]
+        except KeyError:
+            raise NotFound(f"There is no object {key!r}.") from None
+
+    async def delete_prefix(self, prefix: str) -> int:
+        keys = [key for key in self._objects if key.startswith(prefix)]
+        for key in keys:
+            del self._objects[key]
+        return len(keys)
+
+    async def close(self) -> None:
+        """Nothing is held open."""

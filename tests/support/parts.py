@@ -1,0 +1,141 @@
+"""Services over the memory adapters, and a worker that draws patterns: a whole Sfumato, in-process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from sfumato.adapters.memory import MemoryImageStore, MemoryJobQueue, MemoryJobStore
+
+from sfumato.core.job import Job
+from sfumato.core.models import ModelDefaults, ModelInfo, ModelLayout, choose_model
+from sfumato.core.ports import ImageEngine
+from sfumato.core.request import GenerationRequest
+from sfumato.core.runtimes import Runtime
+from sfumato.engine.fake import FakeEngine
+from sfumato.services.execution import Execution
+from sfumato.services.recovery import Recovery, RetryPolicy
+from sfumato.services.submission import Submission
+from sfumato.services.tracking import Tracking
+from sfumato.services.watching import JobWatcher
+from sfumato.worker.loop import Worker
+
+MODEL = ModelInfo(
+    "pattern",
+    family="fake",
+    layout=ModelLayout.DIFFUSERS,
+    path="",
+    defaults=ModelDefaults(width=64, height=64, num_inference_steps=4, sampler="euler"),
+    vocabulary=frozenset(["a", "castle", "at", "night"]),
+)
+
+
+class RealClock:
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@dataclass
+class ListCatalog:
+    """A model catalogue that is a list; the first model is the default."""
+
+    models: Sequence[ModelInfo] = (MODEL,)
+
+    def list(self) -> Sequence[ModelInfo]:
+        return self.models
+
+    def get(self, name: str | None) -> ModelInfo:
+        return choose_model(self.models, name or self.models[0].name)
+
+
+@dataclass
+class House:
+    """Every part, wired as bootstrap does it. Use :func:`open_house`."""
+
+    clock: RealClock = field(default_factory=RealClock)
+    catalog: ListCatalog = field(default_factory=ListCatalog)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryJobStore()
+        self.queue = MemoryJobQueue(self.clock)
+        self.images = MemoryImageStore()
+        self.watcher = JobWatcher(self.store)
+        self.submission = Submission(
+            store=self.store,
+            queue=self.queue,
+            catalog=self.catalog,
+            runtimes=[Runtime("default")],
+            clock=self.clock,
+        )
+        self.tracking = Tracking(
+            store=self.store,
+            queue=self.queue,
+            images=self.images,
+            watcher=self.watcher,
+            clock=self.clock,
+        )
+        self.recovery = Recovery(
+            store=self.store, queue=self.queue, images=self.images, clock=self.clock
+        )
+
+    def execution(self, name: str = "w1", *, lease: float = 30.0) -> Execution:
+        return Execution(
+            worker=name,
+            runtimes=["default"],
+            store=self.store,
+            queue=self.queue,
+            images=self.images,
+            catalog=self.catalog,
+            watcher=self.watcher,
+            clock=self.clock,
+            lease=lease,
+            policy=RetryPolicy(first_backoff=0.01),
+        )
+
+    def worker(
+        self, engine: ImageEngine | None = None, *, name: str = "w1", **options: float | bool
+    ) -> Worker:
+        return Worker(
+            assignments=self.execution(name),
+            make_engine=lambda: engine or FakeEngine(),
+            clock=self.clock,
+            started_at=self.clock.now(),
+            **options,  # type: ignore[arg-type]
+        )
+
+    @contextlib.asynccontextmanager
+    async def working(
+        self, engine: ImageEngine | None = None, **options: float | bool
+    ) -> AsyncIterator[Worker]:
+        """A worker beside the block; it drains at the end."""
+        worker = self.worker(engine, **options)
+        running = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            worker.drain()
+            await running
+
+    async def submit(self, prompt: str = "a castle at night", **fields: object) -> Job:
+        return await self.submission.submit(GenerationRequest(prompt, **fields))  # type: ignore[arg-type]
+
+    async def finished(self, job: Job) -> Job:
+        done = await self.tracking.wait(job.id, timeout=30)
+        assert done.status.finished, done
+        return done
+
+    async def kinds(self, job: Job) -> list[str]:
+        return [event.kind.value for event in await self.store.events(job.id)]
+
+
+@contextlib.asynccontextmanager
+async def open_house(*models: ModelInfo) -> AsyncIterator[House]:
+    house = House(catalog=ListCatalog(models or (MODEL,)))
+    async with house.watcher:
+        yield house
