@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line. What a command needs is imported inside it, so that help comes at once."""

@@ -1,0 +1,229 @@
+"""``sfumato generate``: from a prompt to files in one command, over the same path as any caller."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from sfumato.cli.options import Data, Json, Server, load_settings
+from sfumato.cli.output import describe_timings, print_json, printable
+from sfumato.core.errors import DataFolderInUse, InvalidRequest
+from sfumato.core.request import GenerationRequest, OutputFormat
+
+if TYPE_CHECKING:
+    from sfumato.client import Client, Generation, RequestOptions
+
+#: A service found on the data folder may be another command's own and end with that command.
+_SERVICES_TRIED = 3
+
+
+def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of the help
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.")],
+    negative_prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What to steer away from.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="A name from `sfumato models list`.")
+    ] = None,
+    width: Annotated[
+        int | None, typer.Option("--width", "-W", help="Pixels, a multiple of 8.")
+    ] = None,
+    height: Annotated[
+        int | None, typer.Option("--height", "-H", help="Pixels, a multiple of 8.")
+    ] = None,
+    num_inference_steps: Annotated[
+        int | None,
+        typer.Option("--num-inference-steps", "--steps", help="Denoising steps, 1 to 150."),
+    ] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option("--guidance-scale", "--guidance", help="How closely to follow the prompt."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="0 to 2^64-1; the same seed gives the same pixels.")
+    ] = None,
+    num_images: Annotated[
+        int | None, typer.Option("--num-images", "-n", help="How many pictures, 1 to 64.")
+    ] = None,
+    sampler: Annotated[str | None, typer.Option(help="The noise solver, as euler_a.")] = None,
+    output_format: Annotated[
+        OutputFormat | None, typer.Option("--output-format", "--format", help="Of the files.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(help="-100 to 100; higher goes first.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="A name from `sfumato runtimes list`.")
+    ] = None,
+    metadata: Annotated[
+        str | None, typer.Option(metavar="JSON", help="An object of your own notes.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the files.")
+    ] = Path(),
+    server: Server = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """Draw pictures from a prompt into files of the current folder; no file is overwritten.
+
+    Takes the service at --server, else the one running on the data folder, else starts its own
+    for as long as the command runs.
+    """
+    given = {
+        "negative_prompt": negative_prompt,
+        "model": model,
+        "width": width,
+        "height": height,
+        "num_inference_steps": num_inference_steps,
+        "guidance_scale": guidance_scale,
+        "seed": seed,
+        "num_images": num_images,
+        "sampler": sampler,
+        "output_format": output_format,
+        "priority": priority,
+        "runtime": runtime,
+        "metadata": None if metadata is None else _parsed(metadata),
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    # Checked here too, so that a mistake costs no start of a service.
+    GenerationRequest(prompt=prompt, **options)  # type: ignore[arg-type]  # checked by itself
+    out.mkdir(parents=True, exist_ok=True)
+    generation = _generate(prompt, options, server=server, data=data)
+    paths = _save(generation, prompt, out)
+    _report(generation, paths, as_json=json)
+
+
+def _parsed(text: str) -> Mapping[str, object]:
+    import json  # noqa: PLC0415 - the name belongs to an option in this module
+
+    with suppress(ValueError):
+        value = json.loads(text)
+        if isinstance(value, dict):
+            return value
+    raise InvalidRequest(
+        "--metadata is not a JSON object.", field="metadata", accepted="an object as '{\"a\": 1}'"
+    )
+
+
+def _generate(
+    prompt: str, options: Mapping[str, object], *, server: str | None, data: Path | None
+) -> Generation:
+    from sfumato.client import Unreachable  # noqa: PLC0415 - httpx costs help its speed
+
+    # With one key, submitting again to another service on the same data folder finds the job.
+    key = secrets.token_urlsafe(24)
+    for tried in range(1, _SERVICES_TRIED + 1):
+        try:
+            with _service(server, data) as client:
+                return _follow(client, prompt, options, key)
+        except (Unreachable, DataFolderInUse):
+            if server is not None or tried == _SERVICES_TRIED:
+                raise
+    raise AssertionError  # pragma: no cover - the last try returns or raises
+
+
+@contextmanager
+def _service(server: str | None, data: Path | None) -> Iterator[Client]:
+    """A client of the service named, of the one found on the data folder, or of our own."""
+    from sfumato.client import Client  # noqa: PLC0415
+
+    if server is not None:
+        with Client(server) as client:
+            yield client
+        return
+    from sfumato.bootstrap.folder import running_service  # noqa: PLC0415
+    from sfumato.cli.private_service import PrivateService  # noqa: PLC0415
+
+    settings = load_settings(data)
+    running = running_service(settings)
+    if running is not None:
+        with Client(running) as client:
+            yield client
+        return
+    if sys.stderr.isatty():
+        typer.secho("starting a service of our own …", dim=True, err=True)
+    with PrivateService(settings) as service, Client(service.url) as client:
+        yield client
+
+
+def _follow(
+    client: Client, prompt: str, options: Mapping[str, object], idempotency_key: str
+) -> Generation:
+    from sfumato.cli.progress import Follower, display  # noqa: PLC0415
+    from sfumato.client import ClientError  # noqa: PLC0415
+    from sfumato.client.wire import finished  # noqa: PLC0415
+
+    job = client.submit(
+        prompt, idempotency_key=idempotency_key, **cast("RequestOptions", dict(options))
+    )
+
+    def why_waiting() -> str | None:
+        try:
+            return client.get(job.id).waiting
+        except ClientError:
+            return None
+
+    try:
+        with (
+            display() as shown,
+            Follower(shown, why_waiting).following() as take,
+        ):
+            for event in client.stream(job.id):
+                take(event)
+    except KeyboardInterrupt:
+        with suppress(ClientError):
+            client.cancel(job.id)
+        typer.secho(f"Canceled job {job.id}.", err=True)
+        raise
+    return client.fetch(finished(client.get(job.id)))
+
+
+def _save(generation: Generation, prompt: str, folder: Path) -> list[Path]:
+    from sfumato.cli.naming import save_beside  # noqa: PLC0415
+
+    try:
+        return [save_beside(folder, prompt, image) for image in generation.images]
+    except OSError:
+        typer.secho(
+            f"The pictures are not lost: job {generation.job.id} keeps them.",
+            fg=typer.colors.YELLOW,
+            err=True,
+        )
+        raise
+
+
+def _report(generation: Generation, paths: list[Path], *, as_json: bool) -> None:
+    job = generation.job
+    if as_json:
+        print_json(
+            {
+                "job": job.id,
+                "images": [
+                    {
+                        "path": str(path),
+                        "seed": image.seed,
+                        "width": image.info.width,
+                        "height": image.info.height,
+                        "sha256": image.info.sha256,
+                    }
+                    for path, image in zip(paths, generation.images, strict=True)
+                ],
+                "seed": job.seed,
+                "used": asdict(job.used),
+                "timings": asdict(job.timings),
+                "attempts": job.attempts,
+                "notes": list(job.notes),
+            }
+        )
+        return
+    for path, image in zip(paths, generation.images, strict=True):
+        typer.echo(f"{path}  seed {image.seed}")
+    for note in job.notes:
+        typer.secho(f"note: {printable(note)}", fg=typer.colors.YELLOW)
+    typer.echo(describe_timings(job.timings))
