@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -111,6 +112,23 @@ def detect_family(header: SafetensorsHeader) -> str:
     if any(name.startswith(CLIP_PREFIX) for name in names):
         return "sd1"
     raise ModelRefused("it holds no text encoder.")
+
+
+def named_prediction(sidecar: Mapping[str, Any], yaml: str) -> str | None:
+    """What a checkpoint's network predicts, where a file beside it says so.
+
+    Args:
+        sidecar: content of ``<name>.json``, with ``prediction_type`` as diffusers spells it.
+        yaml: text of the ``<name>.yaml`` that A1111 users keep; ``parameterization: "v"`` in it
+            marks a model that predicts v, and its absence one that predicts the noise.
+    """
+    named = sidecar.get("prediction_type")
+    if named in ("epsilon", "v_prediction", "sample"):
+        return str(named)
+    if not yaml.strip():
+        return None
+    predicts_v = re.search(r"^\s*parameterization:\s*[\"']?v[\"']?\s*(#.*)?$", yaml, re.MULTILINE)
+    return "v_prediction" if predicts_v else "epsilon"
 
 
 def _entry(entry: Mapping[str, Any]) -> tuple[TensorSpec, int, int]:

@@ -22,6 +22,7 @@ from sfumato.core.models import ModelInfo, ModelLayout
 from sfumato.core.ports import EncodedImage, ImageTask, Slot
 from sfumato.core.recipe import Recipe
 from sfumato.engine.batches import Batch
+from sfumato.engine.devices import place
 from sfumato.engine.families import sd
 from sfumato.engine.images import encode, fit, to_image
 from sfumato.engine.previews import fit_colours, preview
@@ -48,10 +49,8 @@ class DiffusionEngine:
     """Implements :class:`sfumato.core.ports.ImageEngine`.
 
     Args:
-        device: "auto", or a torch device such as "cpu", "cuda:1", "mps". Auto takes a GPU if
-            there is one.
-        dtype: "auto", "float32", "float16" or "bfloat16". Auto is float16 on a GPU, float32 on a
-            CPU. Latents and sampler arithmetic are float32 whatever it is.
+        device, dtype: as :func:`sfumato.engine.devices.place` reads them. Latents and sampler
+            arithmetic are float32 whatever the dtype is.
         threads: CPU threads of this process for torch; None leaves torch's own choice, the
             number of physical cores.
     """
@@ -61,7 +60,7 @@ class DiffusionEngine:
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        self._placement = _placement(device, dtype)
+        self._placement = place(device, dtype)
         self._models: dict[str, _Loaded] = {}
         self._batch: Batch | None = None
 
@@ -197,19 +196,6 @@ _CPU_ROWS = ((256, 32), (1024, 16), (4096, 4))
 #: Working memory of a row per latent cell, from Stable Diffusion 1.5 in float16, rounded up.
 _CUDA_BYTES_PER_LATENT = 80_000
 _CUDA_MOST_ROWS = 64
-
-
-def _placement(device: str, dtype: str) -> Placement:
-    if device == "auto":
-        mps = torch.backends.mps.is_available()
-        device = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
-    where = torch.device(device)
-    if dtype == "auto":
-        dtype = "float32" if where.type == "cpu" else "float16"
-    types = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-    if dtype not in types:
-        raise EngineFailure(f"There is no dtype {dtype!r}.", accepted=["auto", *types])
-    return Placement(where, types[dtype])
 
 
 def _own(slot: Slot) -> DiffusionSlot:
