@@ -57,7 +57,7 @@ def parse(model: type[Model], body: bytes) -> Model:
     _check_names(data, model.model_fields)
     given = {name: value for name, value in data.items() if value is not None}
     try:
-        return model.model_validate(given, strict=True)
+        return model.model_validate(given)
     except ValidationError as error:
         raise _refusal(error.errors(include_url=False)[0], model) from None
 
@@ -148,5 +148,11 @@ def _kind(value: object) -> str:
     """What JSON calls it."""
     if value is None:
         return "null"
-    kinds = {bool: "true or false", str: "text", dict: "an object", list: "a list"}
+    kinds = {
+        bool: "true or false",
+        str: "text",
+        dict: "an object",
+        list: "a list",
+        float: "a number with a fraction",
+    }
     return kinds.get(type(value), "a number")

@@ -18,6 +18,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sfumato.core import errors
@@ -164,16 +165,26 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if status is HTTPStatus.NOT_FOUND:
         return problem(status, code="no_such_path", detail="Nothing lives at this path; see /docs.")
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = headers.get("Allow", "")
+        allowed = _methods(request)
         return problem(
             status,
             code="method_not_allowed",
             detail=f"{request.method} is not allowed here.",
-            accepted=allowed.split(", ") if allowed else None,
-            headers=headers,
+            accepted=allowed,
+            headers={"Allow": ", ".join(allowed)},
         )
     code = status.phrase.lower().replace(" ", "_")
     return problem(status, code=code, detail=str(error.detail), headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method of the request's path; the router names those of the first route alone."""
+    return sorted(
+        method.upper()
+        for template, operations in request.app.openapi()["paths"].items()
+        if compile_path(template)[0].fullmatch(request.url.path)
+        for method in operations
+    )
 
 
 class LastResort:

@@ -16,6 +16,7 @@ from sfumato.core import request as core
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.models import ModelInfo
 from sfumato.core.runtimes import Runtime
+from sfumato.core.samplers import SAMPLERS
 
 MAX_NAME = 200
 
@@ -23,6 +24,11 @@ MAX_NAME = 200
 def bounds(low: float, high: float) -> dict[str, Any]:
     """JSON Schema's words for a range that the core checks."""
     return {"minimum": low, "maximum": high}
+
+
+def _whole(value: object) -> object:
+    """JSON has one kind of number: 2.0 is 2, and one beyond 64 bits is read as a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _digits(value: object) -> object:
@@ -42,19 +48,27 @@ Moment = Annotated[
     Field(json_schema_extra={"type": "string", "format": "date-time"}),
 ]
 Name = Annotated[str, Field(max_length=MAX_NAME)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+#: A field of these three may be left out.
 Side = Annotated[
-    int,
+    Whole | None,
     Field(
-        description="Pixels, a positive multiple of 8. Left out: the model's own size.",
+        description="Pixels: a positive multiple of 8. Left out: the model's own size.",
         json_schema_extra={"multipleOf": core.SIDE_MULTIPLE, "minimum": core.MIN_SIDE},
     ),
 ]
 Seed = Annotated[
-    int,
-    BeforeValidator(_digits, json_schema_input_type=int | str),
+    Annotated[Whole, BeforeValidator(_digits, json_schema_input_type=int | str)] | None,
     Field(
         description="A whole number from 0 to 2^64-1, or its digits as text; image n of a job "
         "uses seed + n. Left out: drawn at random and shown in the job.",
+    ),
+]
+Sampler = Annotated[
+    Name | None,
+    Field(
+        description="The noise solver, in any usual spelling, as euler_a or DPM++ 2M.",
+        examples=list(SAMPLERS),
     ),
 ]
 
@@ -64,6 +78,7 @@ class JobRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        strict=True,
         json_schema_extra={
             "examples": [
                 {"prompt": "a castle at night"},
@@ -79,9 +94,9 @@ class JobRequest(BaseModel):
         "", description="What to steer away from; acts when guidance_scale is above 1."
     )
     model: Name | None = Field(None, description="A name from /v1/models.")
-    width: Side | None = None
-    height: Side | None = None
-    num_inference_steps: int | None = Field(
+    width: Side = None
+    height: Side = None
+    num_inference_steps: Whole | None = Field(
         None,
         description=f"Denoising steps: a whole number from {core.MIN_STEPS} to {core.MAX_STEPS}.",
         json_schema_extra=bounds(core.MIN_STEPS, core.MAX_STEPS),
@@ -92,17 +107,19 @@ class JobRequest(BaseModel):
         f"{core.MIN_GUIDANCE:g} to {core.MAX_GUIDANCE:g}; 1 or less switches guidance off.",
         json_schema_extra=bounds(core.MIN_GUIDANCE, core.MAX_GUIDANCE),
     )
-    seed: Seed | None = None
-    num_images: int = Field(
+    seed: Seed = None
+    num_images: Whole = Field(
         1,
         description=f"How many pictures: a whole number from 1 to {core.MAX_IMAGES}.",
         json_schema_extra=bounds(1, core.MAX_IMAGES),
     )
-    sampler: Name | None = Field(None, description="The noise solver, as euler_a or DPM++ 2M.")
+    sampler: Sampler = None
     output_format: core.OutputFormat = Field(
-        core.OutputFormat.PNG, description="png, jpeg or webp. PNG alone is lossless."
+        core.OutputFormat.PNG,
+        strict=False,  # a text of the three becomes the enumeration's member
+        description="png, jpeg or webp. PNG alone is lossless.",
     )
-    priority: int = Field(
+    priority: Whole = Field(
         0,
         description="Higher goes first: a whole number from "
         f"{core.MIN_PRIORITY} to {core.MAX_PRIORITY}.",

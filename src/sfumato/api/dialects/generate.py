@@ -18,7 +18,7 @@ from sfumato.api.body import openapi_body, read_json
 from sfumato.api.connection import ClientGone, while_connected
 from sfumato.api.context import ApiContext, Context
 from sfumato.api.problems import status_of
-from sfumato.api.schemas import Name, Seed, Side
+from sfumato.api.schemas import Name, Sampler, Seed, Side, Whole
 from sfumato.core.errors import InvalidRequest, JobFinished
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.request import GenerationRequest
@@ -35,18 +35,20 @@ class GenerateRequest(BaseModel):
     """What to draw. The defaults are this dialect's own, whatever the model."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"prompt": "a castle at night"}]}
+        extra="forbid",
+        strict=True,
+        json_schema_extra={"examples": [{"prompt": "a castle at night"}]},
     )
 
     prompt: str = Field(description="What to draw.")
     guidance_scale: float = Field(7.0, description="A number from 0 to 50.")
-    num_inference_steps: int = Field(28, description="A whole number from 1 to 150.")
-    seed: Seed | None = None
+    num_inference_steps: Whole = Field(28, description="A whole number from 1 to 150.")
+    seed: Seed = None
     width: Side = 512
     height: Side = 512
     negative_prompt: str = Field("", description="What to steer away from.")
     model: Name | None = Field(None, description="A name from /v1/models.")
-    sampler: Name | None = Field(None, description="The noise solver, as euler_a or DPM++ 2M.")
+    sampler: Sampler = None
 
     def to_core(self) -> GenerationRequest:
         return GenerationRequest(**dict(self))
