@@ -108,12 +108,19 @@ class Follower:
     """Shows a job from its events, and, until a worker has it, why it waits.
 
     Args:
-        why_waiting: asks the service; called about once a second, on a thread of its own.
+        why_waiting: asks the service; called on a thread of its own.
     """
 
-    def __init__(self, shown: Display, why_waiting: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        shown: Display,
+        why_waiting: Callable[[], str | None],
+        *,
+        poll_seconds: float = _POLL_SECONDS,
+    ) -> None:
         self._shown = shown
         self._why_waiting = why_waiting
+        self._poll_seconds = poll_seconds
         self._stage = Stage("queued")
         self._held = threading.Event()
         self._lock = threading.Lock()
@@ -137,8 +144,8 @@ class Follower:
             self._shown.show(self._stage)
 
     def _poll(self) -> None:
-        while not self._held.wait(_POLL_SECONDS):
+        while not self._held.wait(self._poll_seconds):
             reason = self._why_waiting()
             with self._lock:
                 if reason and not self._held.is_set():
-                    self._shown.show(Stage(f"queued: {reason}"))
+                    self._shown.show(Stage(f"waiting: {reason}"))

@@ -24,7 +24,7 @@ from sfumato.client import (
     Unreachable,
     WaitTimeout,
 )
-from tests.integration.client.conftest import (
+from tests.integration.client.scripted import (
     JOB_ID,
     PICTURE,
     STORY,
@@ -134,12 +134,15 @@ async def test_a_problem_becomes_an_error_and_is_not_tried_again(
     with pytest.raises(kind, match="What is some_code") as caught:
         await caller.call("submit", "a castle")
     error = caught.value
-    assert vars(error).items() >= {
-        "code": "some_code",
-        "status": status,
-        "field": "sampler",
-        "accepted": ["euler", "ddim"],
-    }.items()
+    assert (
+        vars(error).items()
+        >= {
+            "code": "some_code",
+            "status": status,
+            "field": "sampler",
+            "accepted": ["euler", "ddim"],
+        }.items()
+    )
     assert len(service.requests) == 1
 
 
