@@ -6,8 +6,6 @@ Each method runs without an ``await`` in its middle, so the event loop itself ma
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import contextlib
 import itertools
 from collections import defaultdict
@@ -15,7 +13,8 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sfumato.core.errors import IdempotencyConflict, InvalidRequest, NotFound
+from sfumato.core.cursors import decode_cursor, encode_cursor
+from sfumato.core.errors import IdempotencyConflict, NotFound
 from sfumato.core.events import Event, EventKind, NewEvent
 from sfumato.core.job import (
     Attempt,
@@ -71,7 +70,7 @@ class MemoryJobStore:
     async def list(
         self, *, status: JobStatus | None = None, limit: int = 50, cursor: str | None = None
     ) -> JobPage:
-        before = _decode(cursor) if cursor is not None else None
+        before = decode_cursor(cursor) if cursor is not None else None
         jobs = sorted(
             (
                 job
@@ -82,7 +81,7 @@ class MemoryJobStore:
             reverse=True,
         )
         page = jobs[:limit]
-        return JobPage(page, _encode(page[-1]) if len(jobs) > limit else None)
+        return JobPage(page, encode_cursor(*_age(page[-1])) if len(jobs) > limit else None)
 
     async def counts(self, runtime: str) -> JobCounts:
         queued = [j for j in self._of(JobStatus.QUEUED) if j.runtime == runtime]
@@ -318,24 +317,7 @@ def _age(job: Job) -> tuple[float, str]:
 
 
 def _without_preview(event: Event) -> Event:
-    dropped = ("preview", "image") if "preview" in event.data else ()
-    return replace(event, data={k: v for k, v in event.data.items() if k not in dropped})
-
-
-def _encode(job: Job) -> str:
-    return base64.urlsafe_b64encode(f"{job.created_at!r} {job.id}".encode()).decode()
-
-
-def _decode(cursor: str) -> tuple[float, str]:
-    try:
-        created_at, job_id = base64.urlsafe_b64decode(cursor).decode().split(" ")
-        return float(created_at), job_id
-    except (ValueError, binascii.Error):
-        raise InvalidRequest(
-            "cursor is not one that this API gave out.",
-            field="cursor",
-            accepted="the cursor of an earlier page",
-        ) from None
+    return replace(event, data={k: v for k, v in event.data.items() if k != "preview"})
 
 
 @dataclass(slots=True)

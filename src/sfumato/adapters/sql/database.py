@@ -1,0 +1,98 @@
+"""One process's access to the database: the writer, the readers, the wake-ups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Self, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from sfumato.adapters.sql.dialects import SqliteDialect
+from sfumato.adapters.sql.migrate import migrate
+from sfumato.adapters.sql.wakeups import Wakeups
+from sfumato.adapters.sql.writer import GroupWriter
+from sfumato.core.errors import StartupRefused
+
+_Result = TypeVar("_Result")
+
+_READERS = 4
+
+
+class Database:
+    """Open it with :meth:`open`; close it once, when every call has been answered."""
+
+    def __init__(self, dialect: SqliteDialect) -> None:
+        self._dialect = dialect
+        self._writing = dialect.engine(writer=True)
+        self._reading = dialect.engine(writer=False)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sql-reader")
+        self.wakeups = Wakeups(dialect.change_counter())
+        self._writer = GroupWriter(self._writing, dialect, committed=self.wakeups.notify)
+
+    @classmethod
+    def open(cls, url: str) -> Self:
+        """Connect, and bring the schema up to date.
+
+        Args:
+            url: ``sqlite:///path/to/file.db``.
+
+        Raises:
+            SchemaTooNew: a later version of Sfumato has written this database.
+            StartupRefused: the URL is wrong, or there is no database to be had at it.
+        """
+        dialect = SqliteDialect(url)
+        cls._migrate(dialect)
+        return cls(dialect)
+
+    @classmethod
+    def check(cls, url: str) -> None:
+        """As :meth:`open`, without staying connected."""
+        cls._migrate(SqliteDialect(url))
+
+    @staticmethod
+    def _migrate(dialect: SqliteDialect) -> None:
+        engine = dialect.engine(writer=True)
+        try:
+            migrate(engine)
+        except DBAPIError as error:
+            raise StartupRefused(
+                f"The database {dialect.url.render_as_string(hide_password=True)} can't be used: "
+                f"{error.orig}. Set SFUMATO_DATABASE_URL or SFUMATO_DATA to one that can.",
+                field="database_url",
+            ) from None
+        finally:
+            engine.dispose()
+
+    async def write(
+        self, function: Callable[[Connection], _Result], *, durable: bool = True
+    ) -> _Result:
+        """Run a function in a transaction; it is committed when this returns.
+
+        Raises ``StoreBusy``, ``StorageFull``, ``Unavailable``, or what the function raised.
+        """
+        return await self._writer.run(function, durable=durable)
+
+    async def read(self, function: Callable[[Connection], _Result]) -> _Result:
+        """Run a function on a snapshot that no writer disturbs.
+
+        Raises ``Unavailable``, or what the function raised.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._read, function)
+
+    def _read(self, function: Callable[[Connection], _Result]) -> _Result:
+        try:
+            with self._reading.connect() as connection:
+                return function(connection)
+        except DBAPIError as error:
+            raise self._dialect.translate(error) from error
+
+    async def close(self) -> None:
+        await self._writer.close()
+        self.wakeups.close()
+        self._readers.shutdown(wait=True)
+        self._writing.dispose()
+        self._reading.dispose()

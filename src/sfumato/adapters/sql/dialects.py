@@ -1,0 +1,136 @@
+"""What differs between databases, and nowhere else: connections, locks, errors, wake-ups."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from sfumato.core.errors import StartupRefused, StorageFull, StoreBusy, Unavailable
+
+#: Seconds for which a writer waits for another process's transaction.
+BUSY_SECONDS = 5.0
+
+insert = sqlite.insert
+"""``INSERT … ON CONFLICT``, which both databases spell alike."""
+
+
+class SqliteDialect:
+    """SQLite in WAL mode: readers never wait, writers wait for each other.
+
+    Args:
+        url: ``sqlite:///path``.
+
+    Raises:
+        StartupRefused: another scheme, or no path.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = _parse(url)
+
+    def engine(self, *, writer: bool) -> Engine:
+        """An engine for the one writing thread, or for the readers."""
+        engine = create_engine(
+            self.url,
+            poolclass=QueuePool,
+            pool_size=1 if writer else 4,
+            max_overflow=0,
+            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
+        )
+        # pysqlite would begin transactions of its own accord; ours begin where we say, and a
+        # writer's takes the lock at once, so that it can't fail half-way for want of it.
+        begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
+
+        def connected(connection: sqlite3.Connection, _record: object) -> None:
+            connection.isolation_level = None
+            connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+            _use_wal(connection)
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA synchronous = FULL")
+
+        event.listen(engine, "connect", connected)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return engine
+
+    def set_durability(self, connection: sqlite3.Connection, *, durable: bool) -> None:
+        """Whether the next commits wait for the disk. Without, a power cut may take them, but
+        never a crash of the process; the database stays whole either way."""
+        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+
+    def change_counter(self) -> ChangeCounter:
+        return ChangeCounter(self.url)
+
+    def translate(self, error: DBAPIError) -> Unavailable:
+        """A driver's error as one of ours."""
+        words = str(error.orig).lower()
+        if "locked" in words or "busy" in words:
+            return StoreBusy(
+                f"The database is locked by another process for more than {BUSY_SECONDS:g} s. "
+                "Nothing was changed and nothing was lost; try again."
+            )
+        if "full" in words or "disk i/o" in words:
+            return StorageFull(
+                "The disk that holds the database is full. Nothing was changed; what was "
+                "accepted before is kept. Free some space and try again."
+            )
+        return Unavailable(f"The database does not answer ({words}). Nothing was changed.")
+
+
+class ChangeCounter:
+    """Tells that any connection, of any process, has committed; costs microseconds."""
+
+    def __init__(self, url: URL) -> None:
+        assert url.database is not None  # noqa: S101 - checked when the URL was parsed
+        self._connection = sqlite3.connect(url.database, check_same_thread=False)
+
+    def read(self) -> int:
+        """A number that differs once something was committed."""
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def lock_rows(statement: Any) -> Any:
+    """Let concurrent receivers skip each other's rows, where rows are locked at all."""
+    return statement
+
+
+def has_table(connection: Connection, name: str) -> bool:
+    return connection.dialect.has_table(connection, name)
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        parsed = None
+    if parsed is None or parsed.get_backend_name() != "sqlite" or not parsed.database:
+        raise StartupRefused(
+            "The database URL is not one that this version can use.",
+            field="database_url",
+            accepted="sqlite:///path/to/file.db",
+        )
+    return parsed
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging; two processes that do so at once must both succeed, and the
+    busy time-out does not cover this one statement."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return

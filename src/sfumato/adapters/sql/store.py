@@ -1,0 +1,344 @@
+"""The truth about jobs, in SQL. Every change of state is one guarded UPDATE and its event."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, tuple_
+
+from sfumato.adapters.sql import changes
+from sfumato.adapters.sql.database import Database
+from sfumato.adapters.sql.rows import attempt_of, event_of, job_of, job_values
+from sfumato.adapters.sql.schema import attempts, events, jobs
+from sfumato.core.cursors import decode_cursor, encode_cursor
+from sfumato.core.errors import IdempotencyConflict, NotFound
+from sfumato.core.events import Event, EventKind, NewEvent
+from sfumato.core.job import (
+    Attempt,
+    AttemptOutcome,
+    ImageRecord,
+    Job,
+    JobError,
+    JobStatus,
+    Timings,
+)
+from sfumato.core.ports import JobCounts, JobPage
+
+
+class SqlJobStore:
+    """The ``JobStore`` port."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def get(self, job_id: str) -> Job:
+        return await self._database.read(lambda connection: _get(connection, job_id))
+
+    async def list(
+        self, *, status: JobStatus | None = None, limit: int = 50, cursor: str | None = None
+    ) -> JobPage:
+        statement = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
+        if status is not None:
+            statement = statement.where(jobs.c.status == status.value)
+        if cursor is not None:
+            statement = statement.where(
+                tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*decode_cursor(cursor))
+            )
+        found = await self._jobs(statement.limit(limit + 1))
+        page = found[:limit]
+        more = len(found) > limit
+        return JobPage(page, encode_cursor(page[-1].created_at, page[-1].id) if more else None)
+
+    async def counts(self, runtime: str) -> JobCounts:
+        statement = (
+            select(jobs.c.status, func.count(), func.min(jobs.c.created_at))
+            .where(jobs.c.runtime == runtime, _is_open())
+            .group_by(jobs.c.status)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        by_status = {status: (count, oldest) for status, count, oldest in rows}
+        queued, oldest = by_status.get(JobStatus.QUEUED.value, (0, None))
+        running, _ = by_status.get(JobStatus.RUNNING.value, (0, None))
+        return JobCounts(queued, running, oldest)
+
+    async def queued_ahead(self, job: Job) -> int:
+        priority = job.request.priority
+        older = tuple_(jobs.c.created_at, jobs.c.id) < tuple_(job.created_at, job.id)
+        statement = select(func.count()).where(
+            jobs.c.runtime == job.runtime,
+            jobs.c.status == JobStatus.QUEUED.value,
+            or_(jobs.c.priority > priority, and_(jobs.c.priority == priority, older)),
+        )
+        return await self._database.read(lambda c: int(c.scalar(statement) or 0))
+
+    async def attempts(self, job_id: str) -> Sequence[Attempt]:
+        statement = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number)
+        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        return [attempt_of(row) for row in rows]
+
+    async def events(self, job_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
+        statement = (
+            select(events)
+            .where(events.c.job_id == job_id, events.c.number > after)
+            .order_by(events.c.number)
+            .limit(limit)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        return [event_of(row) for row in rows]
+
+    async def expired(self, *, now: float, limit: int = 100) -> Sequence[Job]:
+        late = and_(jobs.c.status == JobStatus.RUNNING.value, jobs.c.lease_until < now)
+        return await self._jobs(select(jobs).where(late).limit(limit))
+
+    async def held_by(self, worker: str) -> Sequence[Job]:
+        theirs = and_(jobs.c.status == JobStatus.RUNNING.value, jobs.c.worker == worker)
+        return await self._jobs(select(jobs).where(theirs))
+
+    async def unrung(self, *, before: float, limit: int = 100) -> Sequence[Job]:
+        waiting = and_(jobs.c.status == JobStatus.QUEUED.value, jobs.c.rung_at < before)
+        return await self._jobs(select(jobs).where(waiting).order_by(jobs.c.rung_at).limit(limit))
+
+    async def changes(self) -> AsyncGenerator[frozenset[str], None]:
+        latest = select(func.coalesce(func.max(events.c.seq), 0))
+        with self._database.wakeups.subscribe() as changed:
+            seen = await self._database.read(lambda c: int(c.scalar(latest) or 0))
+            yield frozenset()
+            while True:
+                await changed.wait()
+                changed.clear()
+                newer = select(events.c.seq, events.c.job_id).where(events.c.seq > seen)
+                rows = await self._database.read(lambda c, s=newer: c.execute(s).all())  # type: ignore[misc]
+                if rows:
+                    seen = max(row.seq for row in rows)
+                    yield frozenset(row.job_id for row in rows)
+
+    async def close(self) -> None:
+        """The database is closed by whoever opened it."""
+
+    async def _jobs(self, statement: Any) -> Sequence[Job]:
+        rows: Sequence[Row[Any]] = await self._database.read(lambda c: c.execute(statement).all())
+        return [job_of(row) for row in rows]
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    async def create(self, job: Job, *, idempotency_key: str | None = None) -> Job:
+        values = job_values(job, idempotency_key)
+
+        def work(connection: Connection) -> Row[Any] | None:
+            if idempotency_key is not None:
+                first = connection.execute(
+                    select(jobs).where(jobs.c.idempotency_key == idempotency_key)
+                ).one_or_none()
+                if first is not None:
+                    return _same_request(first, values["request_hash"])
+            connection.execute(jobs.insert(), values)
+            changes.note(connection, job.id, 1, NewEvent(EventKind.QUEUED, job.created_at))
+            return None
+
+        first = await self._database.write(work)
+        return job if first is None else job_of(first)
+
+    async def claim(
+        self, job_id: str, *, worker: str, now: float, lease_until: float
+    ) -> Job | None:
+        def work(connection: Connection) -> Row[Any] | None:
+            row = changes.change(
+                connection,
+                changes.is_queued(job_id),
+                status=JobStatus.RUNNING.value,
+                attempt=jobs.c.attempt + 1,
+                worker=worker,
+                started_at=now,
+                lease_until=lease_until,
+            )
+            if row is not None:
+                connection.execute(
+                    attempts.insert(),
+                    {"job_id": job_id, "number": row.attempt, "worker": worker, "started_at": now},
+                )
+                data = {"attempt": row.attempt, "worker": worker}
+                event = NewEvent(EventKind.STARTED, now, data)
+                changes.note(connection, job_id, row.last_event, event)
+            return row
+
+        row = await self._database.write(work)
+        return None if row is None else job_of(row)
+
+    async def extend_lease(self, job_id: str, token: int, *, lease_until: float) -> bool:
+        statement = (
+            jobs.update().where(changes.is_held(job_id, token)).values(lease_until=lease_until)
+        )
+        return await self._database.write(lambda c: c.execute(statement).rowcount) == 1
+
+    async def append(self, job_id: str, token: int, events: Sequence[NewEvent]) -> bool:
+        def work(connection: Connection) -> bool:
+            row = changes.change(connection, changes.is_held(job_id, token), count=len(events))
+            if row is None:
+                return False
+            first = row.last_event - len(events) + 1
+            for number, event in enumerate(events, first):
+                changes.note(connection, job_id, number, event)
+            return True
+
+        return await self._database.write(work, durable=False)
+
+    async def finish(
+        self,
+        job_id: str,
+        token: int,
+        *,
+        status: JobStatus,
+        now: float,
+        images: Sequence[ImageRecord] = (),
+        error: JobError | None = None,
+        timings: Timings | None = None,
+        notes: Sequence[str] = (),
+    ) -> bool:
+        outcome = AttemptOutcome(status.value)
+
+        def work(connection: Connection) -> bool:
+            ended = changes.end(
+                connection,
+                changes.is_held(job_id, token),
+                status=status,
+                now=now,
+                images=images,
+                error=error,
+                timings=timings,
+                notes=notes,
+                failures=int(status is JobStatus.FAILED),
+            )
+            if ended:
+                reason = error.message if error is not None else None
+                changes.end_attempt(
+                    connection, job_id, token, now=now, outcome=outcome, reason=reason
+                )
+            return ended
+
+        return await self._database.write(work)
+
+    async def requeue(
+        self,
+        job_id: str,
+        token: int,
+        *,
+        outcome: AttemptOutcome,
+        reason: str,
+        now: float,
+        checkpoint: str | None = None,
+    ) -> bool:
+        held = changes.is_held(job_id, token)
+
+        def work(connection: Connection) -> bool:
+            canceled = changes.end(
+                connection,
+                and_(held, jobs.c.cancel_requested),
+                status=JobStatus.CANCELED,
+                now=now,
+            )
+            if not canceled:
+                row = changes.change(
+                    connection,
+                    held,
+                    status=JobStatus.QUEUED.value,
+                    worker=None,
+                    lease_until=None,
+                    rung_at=now,
+                    failures=jobs.c.failures + int(outcome is AttemptOutcome.FAILED),
+                    losses=jobs.c.losses + int(outcome is AttemptOutcome.LOST),
+                    checkpoint=checkpoint,
+                )
+                if row is None:
+                    return False
+                event = NewEvent(EventKind.QUEUED, now, {"reason": reason})
+                changes.note(connection, job_id, row.last_event, event)
+            changes.end_attempt(connection, job_id, token, now=now, outcome=outcome, reason=reason)
+            return True
+
+        return await self._database.write(work)
+
+    async def cancel(self, job_id: str, *, now: float) -> Job:
+        running = and_(
+            jobs.c.id == job_id,
+            jobs.c.status == JobStatus.RUNNING.value,
+            jobs.c.cancel_requested.is_(False),
+        )
+
+        def work(connection: Connection) -> Job:
+            queued = changes.is_queued(job_id)
+            if not changes.end(connection, queued, status=JobStatus.CANCELED, now=now):
+                row = changes.change(connection, running, cancel_requested=True)
+                if row is not None:
+                    event = NewEvent(EventKind.CANCELING, now)
+                    changes.note(connection, job_id, row.last_event, event)
+            return _get(connection, job_id)
+
+        return await self._database.write(work)
+
+    async def fail_queued(self, job_id: str, *, error: JobError, now: float) -> bool:
+        return await self._database.write(
+            lambda connection: changes.end(
+                connection,
+                changes.is_queued(job_id),
+                status=JobStatus.FAILED,
+                now=now,
+                error=error,
+            )
+        )
+
+    async def redrive(self, job_id: str, *, now: float) -> Job | None:
+        failed = and_(jobs.c.id == job_id, jobs.c.status == JobStatus.FAILED.value)
+
+        def work(connection: Connection) -> Row[Any] | None:
+            row = changes.change(
+                connection,
+                failed,
+                status=JobStatus.QUEUED.value,
+                finished_at=None,
+                error=None,
+                failures=0,
+                losses=0,
+                rung_at=now,
+            )
+            if row is None:
+                _get(connection, job_id)
+            else:
+                event = NewEvent(EventKind.QUEUED, now, {"reason": "redriven"})
+                changes.note(connection, job_id, row.last_event, event)
+            return row
+
+        row = await self._database.write(work)
+        return None if row is None else job_of(row)
+
+    async def mark_rung(self, job_ids: Sequence[str], *, now: float) -> None:
+        statement = jobs.update().where(jobs.c.id.in_(job_ids)).values(rung_at=now)
+        await self._database.write(lambda connection: connection.execute(statement))
+
+    async def forget_finished(self, *, before: float, limit: int = 100) -> Sequence[str]:
+        old = select(jobs.c.id).where(jobs.c.finished_at < before).limit(limit)
+        statement = jobs.delete().where(jobs.c.id.in_(old)).returning(jobs.c.id)
+        return await self._database.write(lambda c: list(c.execute(statement).scalars()))
+
+
+def _is_open() -> ColumnElement[bool]:
+    return jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.RUNNING.value])
+
+
+def _get(connection: Connection, job_id: str) -> Job:
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no job {job_id!r}.")
+    return job_of(row)
+
+
+def _same_request(first: Row[Any], request_hash: str) -> Row[Any]:
+    if first.request_hash != request_hash:
+        raise IdempotencyConflict(
+            f"This idempotency key was used for another request, job {first.id}. "
+            "Use a new key for a new request; the first job is untouched.",
+            field="Idempotency-Key",
+        )
+    return first

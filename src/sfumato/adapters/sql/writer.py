@@ -1,0 +1,148 @@
+"""The one thread that writes: many callers' operations in one transaction, one wait for the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+
+from sfumato.adapters.sql.dialects import SqliteDialect
+from sfumato.core.errors import SfumatoError, Unavailable
+
+_Result = TypeVar("_Result")
+
+#: Operations that share a transaction at most, so that none waits long for the others.
+_LARGEST_GROUP = 256
+
+
+@dataclass(slots=True)
+class _Operation:
+    function: Callable[[Connection], Any]
+    durable: bool
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: BaseException | None = None
+
+
+class GroupWriter:
+    """Commits in groups: whatever waits when a transaction begins goes into it.
+
+    An operation is a function of a connection. It raises an error of ours only before it has
+    written anything; when anything else goes wrong the group is rolled back and its operations
+    are tried again one by one, so that none fails for its neighbours' sake.
+
+    Args:
+        committed: called in the writer's thread after each commit.
+    """
+
+    def __init__(
+        self, engine: Engine, dialect: SqliteDialect, *, committed: Callable[[], None]
+    ) -> None:
+        self._engine = engine
+        self._dialect = dialect
+        self._committed = committed
+        self._inbox: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
+        self._closed = False
+        self._durable = True
+        self._thread = threading.Thread(target=self._main, name="sql-writer", daemon=True)
+        self._thread.start()
+
+    async def run(
+        self, function: Callable[[Connection], _Result], *, durable: bool = True
+    ) -> _Result:
+        """The function's result, once it is committed; on the disk if ``durable``.
+
+        Raises ``StoreBusy``, ``StorageFull``, ``Unavailable``, or what the function raised.
+        """
+        if self._closed:
+            raise Unavailable("The database has been closed. Nothing was changed.")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[_Result] = loop.create_future()
+        self._inbox.put(_Operation(function, durable, loop, future))
+        return await future
+
+    async def close(self) -> None:
+        """Commit what waits, then end the thread."""
+        self._closed = True
+        self._inbox.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    def _main(self) -> None:
+        stopping = False
+        while not stopping:
+            group = [self._inbox.get()]
+            while len(group) < _LARGEST_GROUP:
+                try:
+                    group.append(self._inbox.get_nowait())
+                except queue.Empty:
+                    break
+            operations = [operation for operation in group if operation is not None]
+            stopping = len(operations) < len(group)
+            if operations:
+                self._write(operations)
+                self._answer(operations)
+
+    def _write(self, group: Sequence[_Operation]) -> None:
+        try:
+            self._transact(group)
+        except BaseException as error:  # noqa: BLE001 - handed to those who wait
+            if len(group) > 1 and not _concerns_all(error):
+                for operation in group:
+                    operation.error = None
+                    self._write([operation])
+                return
+            ours = self._dialect.translate(error) if isinstance(error, DBAPIError) else error
+            for operation in group:
+                operation.error = ours
+        else:
+            self._committed()
+
+    def _transact(self, group: Sequence[_Operation]) -> None:
+        with self._engine.connect() as connection:
+            durable = any(operation.durable for operation in group)
+            if durable is not self._durable:
+                driver = connection.connection.driver_connection
+                assert driver is not None  # noqa: S101 - the pool has just connected it
+                self._dialect.set_durability(driver, durable=durable)
+                self._durable = durable
+            with connection.begin():
+                for operation in group:
+                    try:
+                        operation.result = operation.function(connection)
+                    except SfumatoError as error:
+                        operation.error = error
+
+    @staticmethod
+    def _answer(operations: Sequence[_Operation]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop, list[_Operation]] = {}
+        for operation in operations:
+            by_loop.setdefault(operation.loop, []).append(operation)
+        for loop, theirs in by_loop.items():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_resolve, theirs)
+
+
+def _resolve(operations: Sequence[_Operation]) -> None:
+    for operation in operations:
+        if operation.future.done():  # its caller was cancelled; the write stands all the same
+            continue
+        if operation.error is not None:
+            operation.future.set_exception(operation.error)
+        else:
+            operation.future.set_result(operation.result)
+
+
+def _concerns_all(error: BaseException) -> bool:
+    """A locked or full database fails every operation alike: trying each would only wait again."""
+    words = str(error).lower()
+    return isinstance(error, DBAPIError) and any(
+        word in words for word in ("locked", "full", "disk i/o")
+    )
