@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from sfumato.adapters.memory import MemoryImageStore, MemoryJobQueue, MemoryJobStore
-
 from sfumato.core.job import Job
 from sfumato.core.models import ModelDefaults, ModelInfo, ModelLayout, choose_model
 from sfumato.core.ports import ImageEngine

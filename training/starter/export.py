@@ -44,7 +44,8 @@ def load_parts(work: Path, *, averaged: bool = True) -> tuple[AutoencoderKL, Den
     if state:
         model.load_state_dict(state["ema" if averaged else "model"])
         print(f"diffusion at step {int(state['clock']['step'])}")
-    trained = [p for p in (work / "vae-final.pt", work / "vae.pt") if p.exists()]
+    names = ("vae-tuned.pt", "vae-final.pt", "vae.pt")
+    trained = [work / name for name in names if (work / name).exists()]
     vae = load_vae(trained[0]) if trained else make_vae()
     return vae.eval(), model.eval(), folder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ class Judge(nn.Module):
         super().__init__()
         widths = (3, 24, 48, 96, 128, 128)
         layers: list[nn.Module] = []
-        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(widths)):
             stride = 1 if i == 0 else 2
             layers += [nn.Conv2d(a, b, 3, stride, 1), nn.BatchNorm2d(b), nn.ReLU()]
         self.body = nn.Sequential(*layers)
@@ -65,7 +66,7 @@ def train_judge(
     pixels: NDArray[np.uint8],
     scenes: Sequence[Scene],
     *,
-    epochs: int = 4,
+    epochs: int = 2,
     batch: int = 64,
     seed: int = 0,
     device: str = "cpu",

@@ -12,6 +12,7 @@ import multiprocessing
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -80,17 +81,18 @@ def combination_scenes(count: int, *, held_out: bool, seed: int) -> list[Scene]:
     return [Scene(*triple, rng.getrandbits(32)) for triple in chosen[:count]]
 
 
-_art: Art  # one per worker process
+@cache
+def _load(sets: tuple[str, ...], folder: Path) -> Art:
+    """The art, read once in each worker process."""
+    return Art.load(sets, folder)
 
 
-def _start(sets: tuple[str, ...], cache: Path) -> None:
-    global _art
-    _art = Art.load(sets, cache)
-
-
-def _draw_chunk(job: tuple[list[Scene], int]) -> NDArray[np.uint8]:
+def _draw_chunk(
+    job: tuple[list[Scene], int], sets: tuple[str, ...], folder: Path
+) -> NDArray[np.uint8]:
     scenes, size = job
-    return np.stack([draw(scene, _art, size) for scene in scenes])
+    art = _load(sets, folder)
+    return np.stack([draw(scene, art, size) for scene in scenes])
 
 
 def write_set(
@@ -99,7 +101,7 @@ def write_set(
     *,
     size: int = 128,
     sets: tuple[str, ...] = DEFAULT_SETS,
-    cache: Path = CACHE,
+    folder_of_art: Path = CACHE,
     workers: int = 2,
 ) -> None:
     """Draw ``scenes`` into ``folder``; a run that was cut off goes on at its last chunk."""
@@ -108,14 +110,15 @@ def write_set(
     done = int(done_file.read_text()) if done_file.exists() else 0
     starts = range(done, len(scenes), _CHUNK)
     jobs = ((list(scenes[at : at + _CHUNK]), size) for at in starts)
+    paint = partial(_draw_chunk, sets=sets, folder=folder_of_art)
     # Workers are started fresh: a fork would share the parent's torch threads, if it has any.
     context = multiprocessing.get_context("spawn")
     with (
-        context.Pool(workers, _start, (sets, cache)) as pool,
+        context.Pool(workers) as pool,
         (folder / "pixels.u8").open("r+b" if done else "wb") as out,
     ):
         out.seek(done * frame)
-        for at, pixels in zip(starts, pool.imap(_draw_chunk, jobs), strict=True):
+        for at, pixels in zip(starts, pool.imap(paint, jobs), strict=True):
             out.write(pixels.tobytes())
             out.flush()
             done_file.write_text(str(at + len(pixels)))

@@ -63,12 +63,12 @@ def _wave(rng: random.Random, y: float, height: float, fill: str) -> str:
 
 def _sky(rng: random.Random, light: Light, clouds: tuple[int, int]) -> str:
     """Gradient, stars, sun or moon, clouds."""
-    parts = [
+    gradient = (
         '<defs><linearGradient id="s" x1="0" y1="0" x2="0" y2="1">'
         f'<stop offset="0" stop-color="{light.top}"/>'
-        f'<stop offset="0.75" stop-color="{light.bottom}"/></linearGradient></defs>',
-        _rect(0, 128, "url(#s)"),
-    ]
+        f'<stop offset="0.75" stop-color="{light.bottom}"/></linearGradient></defs>'
+    )
+    parts = [gradient, _rect(0, 128, "url(#s)")]
     parts += [
         _circle(rng.uniform(2, 126), rng.uniform(2, 90), rng.choice((0.6, 0.8, 1.1)), "#e8ecff")
         for _ in range(light.stars)

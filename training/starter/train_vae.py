@@ -1,4 +1,8 @@
-"""Train the VAE on the rendered set: ``python -m training.starter.train_vae --minutes 20``."""
+"""Train the VAE on the rendered set: ``python -m training.starter.train_vae --minutes 20``.
+
+With ``--decoder-only`` it goes on from the normalised ``vae-final.pt`` and leaves the encoder as
+it is: the latents a diffusion model was trained on stay valid while their pictures get sharper.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,7 @@ from training.starter.common import (
     step_generator,
     training_parser,
 )
+from training.starter.latents import load_vae
 from training.starter.models import make_vae
 from training.starter.render import read_set
 
@@ -30,10 +35,18 @@ KL_WEIGHT = 3e-4
 
 
 def crops(pixels: NDArray[np.uint8], count: int, size: int, rng: torch.Generator) -> Tensor:
-    """``count`` random crops as (count, 3, size, size) in [-1, 1]."""
+    """``count`` random crops as (count, 3, size, size) in [-1, 1].
+
+    The first half is taken around the lower middle, where objects stand: they are the smaller
+    part of the pictures and the harder one.
+    """
     span = pixels.shape[1] - size + 1
     which = torch.randint(len(pixels), (count,), generator=rng).tolist()
-    corner = torch.randint(span, (count, 2), generator=rng).tolist()
+    corners = torch.randint(span, (count, 2), generator=rng)
+    half = count // 2
+    corners[:half, 0] = span // 2 + corners[:half, 0] // 2
+    corners[:half, 1] = span // 4 + corners[:half, 1] // 2
+    corner = corners.tolist()
     batch = np.stack(
         [pixels[i, y : y + size, x : x + size] for i, (y, x) in zip(which, corner, strict=True)]
     )
@@ -76,11 +89,19 @@ def train(
     device: str = "cpu",
     save_every: float = 60.0,
     autocast: bool = True,
+    decoder_of: Path | None = None,
 ) -> AutoencoderKL:
-    """Train until ``clock`` says so, resuming from ``checkpoint`` where it exists."""
+    """Train until ``clock`` says so, resuming from ``checkpoint`` where it exists.
+
+    With ``decoder_of`` the weights start from that file and only the decoder learns.
+    """
     torch.manual_seed(seed)
-    vae = make_vae().to(device)
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
+    vae = load_vae(decoder_of, device).train() if decoder_of else make_vae().to(device)
+    if decoder_of:
+        vae.encoder.requires_grad_(requires_grad=False)
+        vae.quant_conv.requires_grad_(requires_grad=False)
+    weights = [p for p in vae.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(weights, lr=lr, betas=(0.9, 0.99), weight_decay=1e-4)
     state = load_checkpoint(checkpoint, device)
     if state:
         vae.load_state_dict(state["vae"])
@@ -100,7 +121,7 @@ def train(
         loss, l1 = train_step(vae, images, rng, autocast=autocast)
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
         clock.tick()
         if log_due():
@@ -116,13 +137,14 @@ def main() -> None:
     parser = training_parser(__doc__)
     parser.set_defaults(batch=32)
     parser.add_argument("--crop", type=int, default=64)
+    parser.add_argument("--decoder-only", action="store_true", help="writes vae-tuned.pt")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     pixels, _ = read_set(args.work / "train")
     train(
         pixels,
-        args.work / "vae.pt",
+        args.work / ("vae-tuned.pt" if args.decoder_only else "vae.pt"),
         Clock(args.steps, args.minutes),
         batch=args.batch,
         lr=args.lr,
@@ -130,6 +152,7 @@ def main() -> None:
         seed=args.seed,
         device=args.device,
         save_every=args.save_every,
+        decoder_of=args.work / "vae-final.pt" if args.decoder_only else None,
     )
 
 

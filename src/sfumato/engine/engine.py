@@ -14,7 +14,6 @@ from torch import Tensor
 from sfumato.core.errors import (
     EngineError,
     EngineFailure,
-    ModelUnusable,
     NumericalError,
     OutOfMemory,
 )
@@ -23,7 +22,8 @@ from sfumato.core.ports import EncodedImage, ImageTask, Slot
 from sfumato.core.recipe import Recipe
 from sfumato.engine.batches import Batch
 from sfumato.engine.devices import place
-from sfumato.engine.families import sd
+from sfumato.engine.families import loading
+from sfumato.engine.families.sd import StableDiffusion
 from sfumato.engine.images import encode, fit, to_image
 from sfumato.engine.previews import fit_colours, preview
 from sfumato.engine.samplers import table_for
@@ -41,7 +41,7 @@ class BatchKey(NamedTuple):
 @dataclass(slots=True)
 class _Loaded:
     info: ModelInfo
-    model: sd.StableDiffusion
+    model: StableDiffusion
     colours: Tensor | None = None
 
 
@@ -182,13 +182,9 @@ class DiffusionEngine:
         return loaded
 
 
-def _load_checkpoint(path: Path, placement: Placement) -> sd.StableDiffusion:
-    raise ModelUnusable(f"{path}: single files are not read yet.")
-
-
-_LOADERS: dict[ModelLayout, Callable[[Path, Placement], sd.StableDiffusion]] = {
-    ModelLayout.DIFFUSERS: sd.load_folder,
-    ModelLayout.CHECKPOINT: _load_checkpoint,
+_LOADERS: dict[ModelLayout, Callable[[Path, Placement], StableDiffusion]] = {
+    ModelLayout.DIFFUSERS: loading.load_folder,
+    ModelLayout.CHECKPOINT: loading.load_checkpoint,
 }
 
 #: On a CPU more rows than these per number of latent cells gain nothing, by measurement.

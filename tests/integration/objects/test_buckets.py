@@ -29,7 +29,7 @@ class Bucket(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def do_PUT(self) -> None:  # noqa: N802 - the base class calls it so
+    def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         name = self.path.rsplit("/", 1)[1]
         if name[:3].isdigit():
@@ -40,7 +40,7 @@ class Bucket(BaseHTTPRequestHandler):
         self.objects[self.path] = (body, self.headers["Content-Type"])
         self.answer(200)
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         found = self.objects.get(self.path)
         self.answer(200, *found) if found else self.answer(404)
 

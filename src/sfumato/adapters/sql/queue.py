@@ -63,7 +63,7 @@ class SqlJobQueue:
         values = {
             "job_id": ring.job_id,
             "runtime": ring.runtime,
-            "priority": ring.priority,
+            "rank": -ring.priority,
             "attempt": ring.attempt,
             "traceparent": ring.traceparent,
             "visible_at": self._clock.now() + delay,
@@ -123,7 +123,7 @@ class SqlJobQueue:
         first = lock_rows(
             select(rings.c.seq)
             .where(rings.c.runtime.in_(runtimes), rings.c.visible_at <= now)
-            .order_by(rings.c.priority.desc(), rings.c.seq)
+            .order_by(rings.c.rank, rings.c.seq)
             .limit(1)
         )
         statement = (

@@ -113,7 +113,7 @@ def attempt_of(row: Row[Any]) -> Attempt:
 
 
 def ring_of(row: Row[Any]) -> Ring:
-    return Ring(row.job_id, row.runtime, row.attempt, row.priority, row.traceparent)
+    return Ring(row.job_id, row.runtime, row.attempt, -row.rank, row.traceparent)
 
 
 def document(value: Any) -> str:

@@ -103,13 +103,14 @@ rings = Table(
     Column("seq", _Serial, primary_key=True, autoincrement=True),
     Column("job_id", String(64), nullable=False, unique=True),
     Column("runtime", String(255), nullable=False),
-    Column("priority", Integer, nullable=False),
+    #: Minus the priority, so that one ascending index is the order of the queue.
+    Column("rank", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("traceparent", String(128)),
     Column("visible_at", _Seconds, nullable=False),
     #: Changes whenever the ring changes hands; None before its first delivery.
     Column("receipt", String(32)),
     Column("deliveries", Integer, nullable=False),
-    Index(None, "runtime", "priority", "seq"),
+    Index(None, "runtime", "rank", "seq"),
     sqlite_autoincrement=True,
 )

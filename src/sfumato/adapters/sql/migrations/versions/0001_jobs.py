@@ -65,7 +65,7 @@ def upgrade() -> None:
         ),
         sa.Column("job_id", sa.String(length=64), nullable=False),
         sa.Column("runtime", sa.String(length=255), nullable=False),
-        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
         sa.Column("attempt", sa.Integer(), nullable=False),
         sa.Column("traceparent", sa.String(length=128), nullable=True),
         sa.Column("visible_at", sa.Float(precision=53), nullable=False),
@@ -76,7 +76,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index(
-        op.f("ix_rings_runtime_priority_seq"), "rings", ["runtime", "priority", "seq"], unique=False
+        op.f("ix_rings_runtime_rank_seq"), "rings", ["runtime", "rank", "seq"], unique=False
     )
     op.create_table(
         "attempts",
