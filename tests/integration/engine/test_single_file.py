@@ -1,0 +1,116 @@
+"""The same weights as one file and as a folder draw the same picture."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sfumato.core.errors import ModelUnusable
+from sfumato.core.models import ModelInfo, ModelLayout, settle
+from sfumato.core.ports import ImageTask
+from sfumato.core.request import GenerationRequest
+from sfumato.engine.engine import DiffusionEngine
+from tests.support import ldm
+from tests.support.tiny_models import TinyModel, tiny_info
+
+
+def write_checkpoint(path: Path, model: TinyModel) -> ModelInfo:
+    family = model.info.family
+    tensors = ldm.checkpoint(model.unet, model.vae, model.text.state_dict(), family)
+    save_file(tensors, path)
+    return tiny_info(path, family, ModelLayout.CHECKPOINT)
+
+
+def draw(engine: DiffusionEngine, model: ModelInfo) -> torch.Tensor:
+    request = GenerationRequest("a castle at night", seed=3, negative_prompt="day")
+    settings = settle(request, model, random_seed=0)
+    slot = engine.admit(ImageTask("job", 0, request, settings, model))
+    while slot.step < slot.steps:
+        engine.step([slot])
+    return engine._models[model.name].model.decode(slot.latents[None])
+
+
+@pytest.mark.parametrize("family", ["sd1", "sd2"])
+def test_one_file_draws_what_the_folder_draws(
+    tmp_path: Path, request: pytest.FixtureRequest, family: str
+) -> None:
+    model: TinyModel = request.getfixturevalue(family)
+    # Another name than the folder's, for an engine knows its models by name.
+    single = write_checkpoint(tmp_path / f"single-{family}.safetensors", model)
+    if family == "sd2":
+        sidecar = {"prediction_type": "v_prediction"}
+        (tmp_path / "single-sd2.json").write_text(json.dumps(sidecar))
+    engine = DiffusionEngine("cpu")
+    engine.load(model.info)
+    engine.load(single)
+    torch.testing.assert_close(draw(engine, single), draw(engine, model.info), rtol=1e-4, atol=1e-4)
+
+
+def test_a_lacking_tensor_is_named_and_other_models_stay(
+    tmp_path: Path, sd1: TinyModel, engine: DiffusionEngine
+) -> None:
+    tensors = ldm.checkpoint(sd1.unet, sd1.vae, sd1.text.state_dict(), "sd1")
+    del tensors["model.diffusion_model.middle_block.0.in_layers.2.weight"]
+    path = tmp_path / "lacking.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(
+        ModelUnusable, match=r"lacking\.safetensors lacks 1 .*mid_block\.resnets\.0"
+    ):
+        engine.load(tiny_info(path, "sd1", ModelLayout.CHECKPOINT))
+    draw(engine, sd1.info)
+
+
+def test_a_foreign_shape_is_named(tmp_path: Path, sd1: TinyModel, engine: DiffusionEngine) -> None:
+    tensors = ldm.checkpoint(sd1.unet, sd1.vae, sd1.text.state_dict(), "sd1")
+    tensors["model.diffusion_model.time_embed.0.weight"] = torch.zeros(3, 3)
+    path = tmp_path / "odd.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(ModelUnusable, match=r"linear_1\.weight is \(3, 3\)"):
+        engine.load(tiny_info(path, "sd1", ModelLayout.CHECKPOINT))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda data: data[:-1000], "truncated"),
+        (lambda data: data[:100], "truncated"),
+        (lambda data: data[:4], "no header"),
+        (lambda data: b"\xff" * 8 + data[8:], "no header"),
+        (lambda data: data[:8] + b"}" + data[9:], "corrupt"),
+        (lambda data: b"", "no header"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_is_wrong(
+    tmp_path: Path, sd1: TinyModel, engine: DiffusionEngine, damage, message: str
+) -> None:
+    whole = tmp_path / "whole.safetensors"
+    single = write_checkpoint(whole, sd1)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(damage(whole.read_bytes()))
+    with pytest.raises(ModelUnusable, match=rf"broken\.safetensors can't be used.*{message}"):
+        engine.load(replace(single, name="broken", path=str(broken)))
+    draw(engine, sd1.info)
+
+
+def test_a_folder_that_lacks_a_part_says_which(
+    tmp_path: Path, sd1: TinyModel, engine: DiffusionEngine
+) -> None:
+    folder = tmp_path / "half"
+    for file in sd1.path.rglob("*"):
+        if file.is_file() and "vae" not in file.parts:
+            target = folder / file.relative_to(sd1.path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.hardlink_to(file)
+    with pytest.raises(ModelUnusable, match=r"vae has no \.safetensors"):
+        engine.load(tiny_info(folder, "sd1"))
+    (folder / "vae").mkdir()
+    (folder / "vae/diffusion_pytorch_model.bin").write_bytes(b"\x80pickle")
+    with pytest.raises(ModelUnusable, match="never opened"):
+        engine.load(tiny_info(folder, "sd1"))
+    with pytest.raises(ModelUnusable, match="nowhere"):
+        engine.load(tiny_info(tmp_path / "nowhere.safetensors", "sd1", ModelLayout.CHECKPOINT))
