@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from sfumato.client import Client, Generation, RequestOptions
 
 #: A service found on the data folder may be another command's own and end with that command.
-_SERVICES_TRIED = 3
+_SERVICES_TRIED = 10
 
 
 def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of the help
@@ -114,42 +113,46 @@ def _parsed(text: str) -> Mapping[str, object]:
 def _generate(
     prompt: str, options: Mapping[str, object], *, server: str | None, data: Path | None
 ) -> Generation:
-    from sfumato.client import Unreachable  # noqa: PLC0415 - httpx costs help its speed
-
     # With one key, submitting again to another service on the same data folder finds the job.
     key = secrets.token_urlsafe(24)
     for tried in range(1, _SERVICES_TRIED + 1):
         try:
             with _service(server, data) as client:
                 return _follow(client, prompt, options, key)
-        except (Unreachable, DataFolderInUse):
-            if server is not None or tried == _SERVICES_TRIED:
+        except Exception as error:
+            if server is not None or tried == _SERVICES_TRIED or not _lost_the_folder(error):
                 raise
     raise AssertionError  # pragma: no cover - the last try returns or raises
+
+
+def _lost_the_folder(error: Exception) -> bool:
+    """Whether another command's service came first, or ended under us."""
+    from sfumato.client import Unreachable  # noqa: PLC0415 - httpx costs help its speed
+
+    return isinstance(error, Unreachable | DataFolderInUse)
 
 
 @contextmanager
 def _service(server: str | None, data: Path | None) -> Iterator[Client]:
     """A client of the service named, of the one found on the data folder, or of our own."""
-    from sfumato.client import Client  # noqa: PLC0415
+    with ExitStack() as stack:
+        private = None
+        if server is None:
+            from sfumato.bootstrap.folder import running_service  # noqa: PLC0415
 
-    if server is not None:
-        with Client(server) as client:
-            yield client
-        return
-    from sfumato.bootstrap.folder import running_service  # noqa: PLC0415
-    from sfumato.cli.private_service import PrivateService  # noqa: PLC0415
+            settings = load_settings(data)
+            server = running_service(settings)
+            if server is None:
+                from sfumato.cli.private_service import PrivateService  # noqa: PLC0415
 
-    settings = load_settings(data)
-    running = running_service(settings)
-    if running is not None:
-        with Client(running) as client:
-            yield client
-        return
-    if sys.stderr.isatty():
-        typer.secho("starting a service of our own …", dim=True, err=True)
-    with PrivateService(settings) as service, Client(service.url) as client:
-        yield client
+                private = PrivateService(settings)
+        # Loaded only now, while the service starts.
+        from sfumato.client import Client  # noqa: PLC0415
+
+        if private is not None:
+            server = stack.enter_context(private).url
+        assert server is not None  # noqa: S101 - one of the three gave it
+        yield stack.enter_context(Client(server))
 
 
 def _follow(

@@ -13,10 +13,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from sfumato.bootstrap.folder import running_service
 from sfumato.core.errors import DataFolderInUse, StartupRefused
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ _LISTENING = re.compile(r"listens at (http\S+)")
 _LAST_WORDS = re.compile(r"Error: (?P<message>.*) \((?P<code>\w+)\)")
 #: Seconds beyond the workers' own grace after which a child that does not stop is killed.
 _PATIENCE = 15.0
+#: Seconds for another service that holds the data folder to listen.
+_OTHERS_PATIENCE = 10.0
 
 
 class PrivateService:
@@ -37,7 +41,7 @@ class PrivateService:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._patience = settings.grace + _PATIENCE
+        self._settings = settings
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         # The worker starts with the service, not after the first job arrived.
         warm = settings.model_copy(update={"warm": True})
@@ -87,8 +91,16 @@ class PrivateService:
         found = _LAST_WORDS.search(last)
         if found is None:
             raise StartupRefused(f"The service did not start: {last}")
-        kind = DataFolderInUse if found["code"] == DataFolderInUse.code else StartupRefused
-        raise kind(found["message"])
+        if found["code"] == DataFolderInUse.code:
+            self._await_other()
+            raise DataFolderInUse(found["message"])
+        raise StartupRefused(found["message"])
+
+    def _await_other(self) -> None:
+        """Wait until whoever took the data folder answers there, or a while without it."""
+        end = time.monotonic() + _OTHERS_PATIENCE
+        while running_service(self._settings) is None and time.monotonic() < end:
+            time.sleep(0.1)
 
     def _stop(self) -> None:
         """Ask by ending its input; kill the whole session if it does not listen, or if we are
@@ -97,7 +109,7 @@ class PrivateService:
             if self._process.stdin is not None:
                 with suppress(BrokenPipeError):
                     self._process.stdin.close()
-            self._process.wait(self._patience)
+            self._process.wait(self._settings.grace + _PATIENCE)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
