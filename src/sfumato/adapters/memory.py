@@ -361,7 +361,9 @@ class MemoryJobQueue:
 
     async def ring(self, ring: Ring, *, delay: float = 0.0) -> None:
         visible_at = self._clock.now() + delay
-        self._rings[ring.job_id] = _Waiting(ring, next(self._numbers), visible_at)
+        known = self._rings.get(ring.job_id)
+        order = known.order if known is not None else next(self._numbers)
+        self._rings[ring.job_id] = _Waiting(ring, order, visible_at)
         self._wake()
 
     async def receive(

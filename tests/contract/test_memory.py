@@ -1,0 +1,28 @@
+"""The memory adapters keep every contract."""
+
+from __future__ import annotations
+
+import pytest
+
+from sfumato.adapters.memory import MemoryImageStore, MemoryJobQueue, MemoryJobStore
+from tests.contract.image_store import ImageStoreContract
+from tests.contract.job_queue import JobQueueContract, ManualClock
+from tests.contract.job_store import JobStoreContract
+
+
+class TestMemoryJobStore(JobStoreContract):
+    @pytest.fixture
+    async def store(self) -> MemoryJobStore:
+        return MemoryJobStore()
+
+
+class TestMemoryJobQueue(JobQueueContract):
+    @pytest.fixture
+    async def queue(self, clock: ManualClock) -> MemoryJobQueue:
+        return MemoryJobQueue(clock)
+
+
+class TestMemoryImageStore(ImageStoreContract):
+    @pytest.fixture
+    async def images(self) -> MemoryImageStore:
+        return MemoryImageStore()
