@@ -122,11 +122,10 @@ def _check_names(data: Iterable[str], known: Iterable[str]) -> None:
     for name in data:
         if name in known:
             continue
-        near = difflib.get_close_matches(name[:64], known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise InvalidRequest(
-            f"There is no field {name[:64]!r}.{hint}", field=name[:64], accepted=known
-        )
+        short = name[:64]
+        near = difflib.get_close_matches(short, known, n=1) or [k for k in known if short in k]
+        hint = f" Did you mean {near[0]!r}?" if near and short else ""
+        raise InvalidRequest(f"There is no field {short!r}.{hint}", field=short, accepted=known)
 
 
 def _refusal(error: ErrorDetails, model: type[BaseModel]) -> InvalidRequest:

@@ -120,13 +120,10 @@ def problem_of(error: errors.SfumatoError) -> Response:
 
 def headers_of(error: errors.SfumatoError) -> dict[str, str]:
     """``Retry-After``, in whole seconds, where trying again may help."""
-    headers = {}
-    if status_of(error) in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        seconds = error.retry_after if isinstance(error, errors.Overloaded) else _RETRY_AFTER
-        headers["Retry-After"] = str(max(1, math.ceil(seconds)))
-    if isinstance(error, BodyTooLarge):
-        headers["Connection"] = "close"  # what is left of the body is not worth reading
-    return headers
+    if status_of(error) not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        return {}
+    seconds = error.retry_after if isinstance(error, errors.Overloaded) else _RETRY_AFTER
+    return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 def install(app: FastAPI) -> None:

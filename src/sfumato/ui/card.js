@@ -80,9 +80,9 @@ export class Card {
   #sentence(job) {
     if (job.finished_at) {
       const { queued, starting, loading, denoising, storing } = job.timings;
-      const took = `${new Date(job.created_at).toLocaleTimeString()}`;
-      if (job.status !== "succeeded") return took;
-      return `${took} · ${seconds(queued + starting + loading + denoising + storing)}`;
+      const asked = new Date(job.created_at).toLocaleTimeString();
+      if (job.status !== "succeeded") return asked;
+      return `${asked} · ${seconds(queued + starting + loading + denoising + storing)}`;
     }
     if (job.cancel_requested) return "stopping at the next step";
     if (job.status === "queued") return job.waiting ?? this.#words;
@@ -128,7 +128,9 @@ export class Card {
 
   #pictures(job) {
     const place = this.#part(".pictures");
-    place.hidden = Boolean(job.finished_at) && job.images.length === 0;
+    const bare = Boolean(job.finished_at) && job.images.length === 0;
+    place.hidden = bare;
+    this.element.classList.toggle("bare", bare);
     if (job.images.length > 0) {
       if (!this.#drawn) place.replaceChildren(...job.images.map((image) => this.#picture(job, image)));
       this.#drawn = true;

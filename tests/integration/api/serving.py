@@ -1,0 +1,62 @@
+"""The HTTP application over the memory adapters, in-process or behind a real uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Sequence
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from sfumato.api.app import create_app
+from sfumato.api.context import ApiContext
+from sfumato.api.schemas import RuntimeReport
+from sfumato.core.runtimes import Runtime
+from tests.support.parts import House
+
+
+def context_of(house: House) -> ApiContext:
+    """What bootstrap would hand to the app."""
+
+    async def report(runtime: str) -> RuntimeReport:
+        counts = await house.store.counts(runtime)
+        return RuntimeReport(queued=counts.queued, running=counts.running)
+
+    async def ready() -> Sequence[str]:
+        await house.store.counts("default")
+        return []
+
+    return ApiContext(
+        submission=house.submission,
+        tracking=house.tracking,
+        catalog=house.catalog,
+        runtimes=[Runtime("default")],
+        runtime_report=report,
+        ready=ready,
+    )
+
+
+def ask(app: FastAPI) -> httpx.AsyncClient:
+    """A client of the app, without a socket between."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://sfumato")
+
+
+@contextlib.asynccontextmanager
+async def serving(context: ApiContext) -> AsyncIterator[str]:
+    """The app behind uvicorn on a free port of this machine; answers its address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(
+            create_app(context), log_config=None, lifespan="off", timeout_graceful_shutdown=10
+        )
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server._serve([listener]))
+        port = listener.getsockname()[1]
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            context.stopping.set()
+            server.should_exit = True
+            await running
