@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
+from training.starter.common import save_checkpoint
 from training.starter.models import FACTOR, LATENT_CHANNELS, make_vae
 
 
@@ -56,23 +57,29 @@ def encode_set(
 ) -> NDArray[np.float16]:
     """The set's latents, memory-mapped, (n, 4, h / 8, w / 8); encoded where not yet there.
 
-    The VAE is normalised first and kept as ``vae-final.pt``; both files are written whole or
-    not at all, so a cut-off run starts this stage again (minutes).
+    The VAE is normalised first and kept as ``vae-final.pt``. A run that was cut off goes on at
+    its last chunk, whose number is in ``latents.done``.
     """
     side = pixels.shape[1] // FACTOR
     shape = (len(pixels), LATENT_CHANNELS, side, side)
-    target, final = work / "latents.f16", work / "vae-final.pt"
-    if not (target.exists() and final.exists()):
+    target, final, done_file = (work / n for n in ("latents.f16", "vae-final.pt", "latents.done"))
+    if not final.exists():
         vae = load_vae(work / "vae.pt", device)
         step = max(1, len(pixels) // 1000)
         samples = [encode(vae, pixels[i : i + 1], device) for i in range(0, len(pixels), step)]
         normalise(vae, torch.cat(samples))
-        part = np.memmap(target.with_suffix(".part"), np.float16, "w+", shape=shape)
-        for at in range(0, len(pixels), chunk):
-            part[at : at + chunk] = encode(vae, pixels[at : at + chunk], device).numpy()
-            if at % (50 * chunk) == 0:
-                print(f"encoded {at} of {len(pixels)}", flush=True)
-        part.flush()
-        torch.save({"vae": vae.state_dict()}, final)
-        target.with_suffix(".part").rename(target)
+        save_checkpoint(final, {"vae": vae.state_dict()})
+    done = int(done_file.read_text()) if done_file.exists() else 0
+    if done < len(pixels):
+        vae = load_vae(final, device)
+        frame = 2 * LATENT_CHANNELS * side * side
+        with target.open("r+b" if done else "wb") as out:
+            out.seek(done * frame)
+            for at in range(done, len(pixels), chunk):
+                part = encode(vae, pixels[at : at + chunk], device).half()
+                out.write(part.numpy().tobytes())
+                out.flush()
+                done_file.write_text(str(at + len(part)))
+                if at % (10 * chunk) == 0:
+                    print(f"encoded {at} of {len(pixels)}", flush=True)
     return np.memmap(target, np.float16, "r", shape=shape)

@@ -172,11 +172,13 @@ def main() -> None:
     parser = training_parser(__doc__)
     parser.set_defaults(save_every=90.0)
     parser.add_argument("--ema", type=float, default=0.998)
+    parser.add_argument("--pictures", type=int, help="the first so many; encoding takes time")
     parser.add_argument("--compile", action="store_true", help="worth it on a GPU")
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
     pixels, scenes = read_set(args.work / "train")
+    pixels, scenes = pixels[: args.pictures], scenes[: args.pictures]
     latents = encode_set(args.work, pixels, device=args.device)
     train(
         latents,

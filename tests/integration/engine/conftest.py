@@ -18,7 +18,7 @@ def sd2(tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
 
 @pytest.fixture
 def engine(sd1: TinyModel) -> DiffusionEngine:
-    """With the tiny SD 1 loaded."""
-    engine = DiffusionEngine("cpu")
+    """With the tiny SD 1 loaded. One thread: so small a network only waits for a second."""
+    engine = DiffusionEngine("cpu", threads=1)
     engine.load(sd1.info)
     return engine

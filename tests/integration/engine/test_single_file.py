@@ -45,7 +45,7 @@ def test_one_file_draws_what_the_folder_draws(
     if family == "sd2":
         sidecar = {"prediction_type": "v_prediction"}
         (tmp_path / "single-sd2.json").write_text(json.dumps(sidecar))
-    engine = DiffusionEngine("cpu")
+    engine = DiffusionEngine("cpu", threads=1)
     engine.load(model.info)
     engine.load(single)
     torch.testing.assert_close(draw(engine, single), draw(engine, model.info), rtol=1e-4, atol=1e-4)

@@ -103,7 +103,7 @@ class SqlJobQueue:
         now = self._clock.now()
         ready = func.count().filter(rings.c.visible_at <= now)
         statement = select(ready, func.count()).where(rings.c.runtime == runtime)
-        visible, total = await self._database.read(lambda c: c.execute(statement).one()._tuple())
+        visible, total = await self._database.read(lambda c: c.execute(statement).one())
         return QueueDepth(ready=visible, hidden=total - visible)
 
     async def close(self) -> None:
