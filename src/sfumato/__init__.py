@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "__version__"]  # noqa: F822 - by __getattr__
+__all__ = ["AsyncClient", "Client", "__version__"]
 
 
 def __getattr__(name: str) -> object:
