@@ -150,10 +150,8 @@ export class Card {
     figure.querySelector(".full").href = image.url;
     figure.querySelector(".seed").textContent = image.seed;
     const download = figure.querySelector(".download");
-    const extension = image.media_type.split("/")[1].replace("jpeg", "jpg");
-    const name = job.request.prompt.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 40);
     download.href = image.url;
-    download.download = `${name || "picture"}-${image.seed}.${extension}`;
+    download.download = ""; // the service names the file
     download.setAttribute("aria-label", `Download the picture of seed ${image.seed}`);
     return figure;
   }
