@@ -94,14 +94,11 @@ def vae_names(vae: AutoencoderKL) -> Tensors:
         way, sampler = ("down", "downsample") if side == "encoder" else ("up", "upsample")
         for level in range(levels):
             new = level if side == "encoder" else levels - 1 - level
-            for layer in range(count):
-                moves.append(
-                    (
-                        f"{side}.{way}_blocks.{level}.resnets.{layer}",
-                        f"{side}.{way}.{new}.block.{layer}",
-                        inner,
-                    )
-                )
+            here, there = f"{side}.{way}_blocks.{level}", f"{side}.{way}.{new}"
+            moves += [
+                (f"{here}.resnets.{layer}", f"{there}.block.{layer}", inner)
+                for layer in range(count)
+            ]
             moves.append(
                 (f"{side}.{way}_blocks.{level}.{sampler}rs.0", f"{side}.{way}.{new}.{sampler}", [])
             )

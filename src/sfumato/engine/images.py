@@ -12,7 +12,7 @@ from sfumato.core.request import OutputFormat
 
 _USER_COMMENT, _EXIF_IFD = 0x9286, 0x8769
 #: JPEG's segment for EXIF ends at 64 KiB; a longer recipe is cut there, not in the JSON twin.
-_MAX_COMMENT_CHARACTERS = 32_000
+_MAX_COMMENT_BYTES = 64_000
 _JPEG_QUALITY, _WEBP_QUALITY = 95, 92
 
 
@@ -47,8 +47,8 @@ def encode(image: Image.Image, output_format: OutputFormat, recipe: Recipe) -> b
         image.save(target, "PNG", pnginfo=text)
         return target.getvalue()
     exif = Image.Exif()
-    comment = recipe.as_parameters()[:_MAX_COMMENT_CHARACTERS]
-    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + comment.encode("utf-16-be")
+    comment = recipe.as_parameters().encode("utf-16-be")[:_MAX_COMMENT_BYTES]
+    exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + comment
     if output_format is OutputFormat.JPEG:
         image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0, exif=exif)
     else:

@@ -32,7 +32,8 @@ def fit_colours(model: StableDiffusion) -> Tensor:
     pixels = torch.nn.functional.adaptive_avg_pool2d(model.decode(latents), _CELLS)
     cells = _with_constant(latents)
     colours = pixels.movedim(1, -1).reshape(-1, 3)
-    return torch.linalg.lstsq(cells.cpu(), colours.cpu()).solution.to(latents.device)
+    solution: Tensor = torch.linalg.lstsq(cells.cpu(), colours.cpu()).solution
+    return solution.to(latents.device)
 
 
 def preview(denoised: Tensor, colours: Tensor) -> str:

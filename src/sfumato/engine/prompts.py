@@ -107,7 +107,8 @@ class ClipTokenizer:
         """Exactly ``length`` ids, and the words of ``text`` that did not fit whole."""
         encoding = self._tokenizer.encode(text, add_special_tokens=False)
         room = length - 2
-        ids, cut = list(encoding.ids), ()
+        ids = list(encoding.ids)
+        cut: tuple[str, ...] = ()
         if len(ids) > room:
             begin = encoding.offsets[room][0]
             while begin > 0 and not text[begin - 1].isspace():

@@ -100,7 +100,8 @@ class NoiseSchedule:
         if self.rescale_betas_zero_snr:
             product = np.append(product[:-1], _LEAST_ALPHA_CUMPROD)
         ratio = np.sqrt((1 - product) / product)
-        return np.interp(timesteps, np.arange(len(ratio)), ratio)
+        between: Array = np.interp(timesteps, np.arange(len(ratio)), ratio)
+        return between
 
     def timesteps(self, steps: int, default: Spacing, *, spare: int = 0) -> Array:
         """``steps`` timesteps, falling: table 2 of https://arxiv.org/abs/2305.08891.

@@ -78,7 +78,10 @@ def export_slot(slot: DiffusionSlot) -> bytes:
     }
     state = {"format": _FORMAT, "task": fingerprint(slot.task), "step": str(slot.step)}
     # Clones: a slot's tensors are views of its batch's.
-    return save({name: tensor.cpu().clone() for name, tensor in tensors.items()}, metadata=state)
+    blob: bytes = save(
+        {name: tensor.cpu().clone() for name, tensor in tensors.items()}, metadata=state
+    )
+    return blob
 
 
 def restore(slot: DiffusionSlot, blob: bytes) -> None:

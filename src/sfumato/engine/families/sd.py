@@ -7,11 +7,11 @@ picture's size (or what the VAE's own blocks make it).
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 # From their own modules: the top levels of diffusers and transformers import far more.
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
 
 from sfumato.core.errors import ModelUnusable
 from sfumato.engine.prompts import PromptEncoder
