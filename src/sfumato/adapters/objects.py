@@ -13,8 +13,7 @@ The services put and get by key; ``sfumato.bootstrap`` makes the store from a UR
 In a bucket an object that was put is durable when the request returns. In a folder obstore writes
 ``key#1`` and renames it, which is atomic but not yet durable, so the file and its folders are
 synchronised here before ``put`` returns: a job is committed as succeeded only after that, and must
-not outlive its picture in a power cut. Measured on a shared two-core
-machine: 14 ms for a picture of 60 kB.
+not outlive its picture in a power cut. Measured on a shared two-core machine: 14 ms for 60 kB.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -92,10 +94,17 @@ def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of th
     options = {name: value for name, value in given.items() if value is not None}
     # Checked here too, so that a mistake costs no start of a service.
     GenerationRequest(prompt=prompt, **options)  # type: ignore[arg-type]  # checked by itself
-    out.mkdir(parents=True, exist_ok=True)
+    _check_folder(out)
     generation = _generate(prompt, options, server=server, data=data)
     paths = _save(generation, prompt, out)
     _report(generation, paths, as_json=json)
+
+
+def _check_folder(folder: Path) -> None:
+    """Make it; find out now, not after the drawing, that it can't be written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
 
 
 def _parsed(text: str) -> Mapping[str, object]:
@@ -145,12 +154,12 @@ def _service(server: str | None, data: Path | None) -> Iterator[Client]:
             if server is None:
                 from sfumato.cli.private_service import PrivateService  # noqa: PLC0415
 
-                private = PrivateService(settings)
+                private = stack.enter_context(PrivateService(settings))
         # Loaded only now, while the service starts.
         from sfumato.client import Client  # noqa: PLC0415
 
         if private is not None:
-            server = stack.enter_context(private).url
+            server = private.await_url()
         assert server is not None  # noqa: S101 - one of the three gave it
         yield stack.enter_context(Client(server))
 

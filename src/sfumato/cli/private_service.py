@@ -33,11 +33,9 @@ _OTHERS_PATIENCE = 10.0
 
 
 class PrivateService:
-    """``with PrivateService(settings) as service:`` talk to ``service.url``.
+    """``with PrivateService(settings) as service:`` talk to ``service.await_url()``.
 
-    Raises:
-        StartupRefused: it did not start, in its own words.
-        DataFolderInUse: another service took the data folder first.
+    It starts at once; what else there is to load can be loaded meanwhile.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -60,11 +58,6 @@ class PrivateService:
         )
 
     def __enter__(self) -> Self:
-        try:
-            self.url = self._await_url()
-        except BaseException:
-            self._stop()
-            raise
         return self
 
     def __exit__(
@@ -75,18 +68,20 @@ class PrivateService:
     ) -> None:
         self._stop()
 
-    def log(self) -> list[str]:
-        """What the service and its workers logged so far, line by line."""
-        self._log.seek(0)
-        return self._log.read().splitlines()
+    def await_url(self) -> str:
+        """Where it listens, once it does.
 
-    def _await_url(self) -> str:
+        Raises:
+            StartupRefused: it did not start, in its own words.
+            DataFolderInUse: another service took the data folder first.
+        """
         assert self._process.stdout is not None  # noqa: S101 - it was opened as a pipe
         for line in self._process.stdout:
             if found := _LISTENING.search(line):
                 return found[1]
         self._process.wait()
-        lines = self.log()
+        self._log.seek(0)
+        lines = self._log.read().splitlines()
         last = lines[-1] if lines else f"exit status {self._process.returncode}"
         found = _LAST_WORDS.search(last)
         if found is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 
@@ -20,11 +19,11 @@ def write_file(path: Path, data: bytes, *, overwrite: bool) -> None:
         staged.replace(path)
         return
     # O_EXCL decides in one step, so no other process can come between a look and the write.
-    with path.open("xb") as file:
+    with path.open("xb", buffering=0) as file:
         try:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
         except BaseException:
             path.unlink()
             raise

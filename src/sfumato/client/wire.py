@@ -7,6 +7,7 @@ the asynchronous client differ only in how they carry it out.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -262,15 +263,20 @@ def _unreachable(error: httpx.TransportError) -> errors.Unreachable:
     place = f"{url.scheme}://{url.netloc.decode()}"
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         message = (
-            f"No service answers at {place} ({str(error) or 'no answer'}). "
+            f"No service answers at {place} ({_reason(error)}). "
             "Start one with `sfumato serve`, or give its address."
         )
     else:
         message = (
-            f"The connection to {place} broke ({str(error) or type(error).__name__}). "
+            f"The connection to {place} broke ({_reason(error)}). "
             "A job that was accepted is not lost."
         )
     return errors.Unreachable(message, code="unreachable")
+
+
+def _reason(error: httpx.TransportError) -> str:
+    """Its words without the system's number; its class where it has none, as timeouts have."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
 
 
 def no_service_of_ours(response: httpx.Response, finding: str) -> errors.UnexpectedAnswer:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-import pytest
 
 from tests.support.service import PATIENCE, ServiceProcess
 
@@ -121,14 +120,6 @@ def test_json_is_all_that_a_program_reads_and_old_files_stay(tmp_path: Path) -> 
     assert (tmp_path / "a-castle-7.png").read_text() == "mine"
 
 
-def test_a_service_that_runs_on_the_data_folder_is_used(tmp_path: Path) -> None:
-    with ServiceProcess(tmp_path / "data") as service:
-        status, _, err = generate(tmp_path)
-        assert status == 0, err
-        assert len(service.http.get("/v1/jobs").json()["jobs"]) == 1
-        assert service.process.poll() is None
-
-
 def test_commands_at_once_on_one_data_folder_all_succeed(tmp_path: Path) -> None:
     with running(tmp_path, "--seed=1") as first, running(tmp_path, "--seed=2") as second:
         ended = [first.end(), second.end()]
@@ -150,13 +141,12 @@ def test_ctrl_c_cancels_the_job_and_leaves_no_process(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.png")) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_command_takes_its_service_with_it(tmp_path: Path, number: int) -> None:
+def test_a_killed_command_takes_its_service_with_it(tmp_path: Path) -> None:
     with running(tmp_path, "--steps=100", device=SLOW) as command:
         command.until("denoising")
         family = command.family()
         assert len(family) >= 2, "a service and its worker"
-        command.process.send_signal(number)
+        command.process.kill()
         _, alive = psutil.wait_procs(family, timeout=PATIENCE)
         assert alive == []
 
@@ -170,7 +160,7 @@ def test_a_service_that_does_not_start_says_why_in_one_line(tmp_path: Path) -> N
     assert processes_on(tmp_path) == []
 
 
-def test_a_terminal_shows_a_bar_with_the_step_count(tmp_path: Path) -> None:
+def test_a_terminal_shows_a_bar_and_the_running_service_is_used(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     with (
         os.fdopen(ours, "rb", buffering=0) as terminal,
@@ -178,13 +168,13 @@ def test_a_terminal_shows_a_bar_with_the_step_count(tmp_path: Path) -> None:
         subprocess.Popen(
             [
                 *(sys.executable, "-m", "sfumato", "generate", "a castle"),
-                *("--steps=20", f"--server={service.url}"),
+                *("--steps=20", f"--data={tmp_path / 'data'}"),
             ],
             cwd=tmp_path,
             stdout=subprocess.DEVNULL,
             stderr=theirs,
             env={**os.environ, "PYTHONPATH": str(Path.cwd()), "TERM": "xterm", "COLUMNS": "100"},
-        ),
+        ) as command,
     ):
         os.close(theirs)
         shown = b""
@@ -193,5 +183,8 @@ def test_a_terminal_shows_a_bar_with_the_step_count(tmp_path: Path) -> None:
                 shown += piece
         except OSError:
             pass  # how Linux says that the other end of a terminal was closed
+        assert command.wait(PATIENCE) == 0
+        assert service.process.poll() is None
+        assert len(service.http.get("/v1/jobs").json()["jobs"]) == 1
     assert re.search(rb"\b\d+/20\b", shown)
     assert b"denoising" in shown

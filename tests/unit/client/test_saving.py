@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import errno
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,16 +39,23 @@ def test_overwriting_replaces_the_file_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_write_that_fails_leaves_no_half_of_a_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fsync(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """The kernel refuses to let a file of this process grow beyond ``size`` bytes."""
+    before, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    on_excess = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, hard))
+        signal.signal(signal.SIGXFSZ, on_excess)
 
-    monkeypatch.setattr("os.fsync", fsync)
-    for overwrite in (False, True):
-        with pytest.raises(OSError, match="No space left"):
-            write_file(tmp_path / "castle.png", b"new", overwrite=overwrite)
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_write_that_fails_leaves_no_half_of_a_file(tmp_path: Path, overwrite: bool) -> None:
+    with files_limited_to(1000), pytest.raises(OSError, match="File too large"):
+        write_file(tmp_path / "castle.png", bytes(2000), overwrite=overwrite)
     assert list(tmp_path.iterdir()) == []
 
 
