@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sfumato.core.errors import ModelRefused, UnknownModel
+from sfumato.core.models import (
+    ModelDefaults,
+    ModelInfo,
+    ModelLayout,
+    choose_model,
+    nearest_size,
+    notes_for,
+    settle,
+    unknown_words,
+)
+from sfumato.core.request import GenerationRequest
+
+
+def model(**fields: object) -> ModelInfo:
+    given_fields = {"name": "tiny", "family": "sd1", "path": "/models/tiny", **fields}
+    return ModelInfo(layout=ModelLayout.DIFFUSERS, **given_fields)  # type: ignore[arg-type]
+
+
+def test_an_unknown_model_names_the_near_ones() -> None:
+    models = [model(name="dreamshaper-8"), model(name="starter")]
+    assert choose_model(models, "starter").name == "starter"
+    with pytest.raises(UnknownModel, match="'dreamshaper-8'") as caught:
+        choose_model(models, "dreamshaper")
+    assert caught.value.accepted == ["dreamshaper-8", "starter"]
+    assert caught.value.field == "model"
+
+
+def test_a_refused_model_says_why() -> None:
+    with pytest.raises(ModelRefused, match="a pickle"):
+        choose_model([model(refusal="it is a pickle")], "tiny")
+
+
+def test_what_is_left_out_takes_the_models_defaults() -> None:
+    defaults = ModelDefaults(128, 96, 12, 3.5, "euler")
+    settings = settle(GenerationRequest("x"), model(defaults=defaults), random_seed=9)
+    assert (settings.width, settings.height) == (128, 96)
+    assert (settings.num_inference_steps, settings.guidance_scale) == (12, 3.5)
+    assert (settings.sampler, settings.seed) == ("euler", 9)
+    assert not settings.resampled
+
+
+def test_zero_is_a_value_and_not_a_gap() -> None:
+    request = GenerationRequest("x", seed=0, guidance_scale=0)
+    settings = settle(request, model(), random_seed=9)
+    assert (settings.seed, settings.guidance_scale) == (0, 0.0)
+
+
+def test_one_side_gives_the_other_by_the_models_aspect() -> None:
+    wide = model(defaults=ModelDefaults(width=768, height=512))
+    by_width = settle(GenerationRequest("x", width=384), wide, random_seed=0)
+    by_height = settle(GenerationRequest("x", height=8), wide, random_seed=0)
+    assert (by_width.width, by_width.height) == (384, 256)
+    assert by_height.width % 8 == 0
+
+
+SIZES = ((128, 128), (64, 64), (128, 192), (192, 128))
+
+
+@pytest.mark.parametrize(
+    ("asked", "drawn"),
+    [
+        ((512, 512), (128, 128)),
+        ((64, 64), (64, 64)),
+        ((72, 64), (64, 64)),
+        ((512, 768), (128, 192)),
+        ((1024, 256), (192, 128)),
+    ],
+)
+def test_the_nearest_size_has_the_aspect_first(
+    asked: tuple[int, int], drawn: tuple[int, int]
+) -> None:
+    assert nearest_size(SIZES, *asked) == drawn
+    assert nearest_size((), *asked) == asked
+
+
+@given(st.integers(1, 256), st.integers(1, 256))
+def test_every_size_finds_one_that_the_model_knows(width: int, height: int) -> None:
+    assert nearest_size(SIZES, 8 * width, 8 * height) in SIZES
+
+
+def test_words_the_model_does_not_know_are_named_once_in_order() -> None:
+    knows = model(vocabulary=frozenset({"a", "castle", "night", "at"}))
+    prompt = "A Castle, at NIGHT: zebra's 3 zebra's über-cool castle"
+    assert unknown_words(knows, prompt) == ["zebra's", "über-cool"]
+    assert unknown_words(model(), prompt) == []
+
+
+def test_the_caller_is_told_of_unknown_words_and_resampling() -> None:
+    knows = model(vocabulary=frozenset({"castle"}), sizes=((128, 128),))
+    request = GenerationRequest("castle zebra", width=512, height=512)
+    notes = notes_for(request, settle(request, knows, random_seed=0), knows)
+    assert notes == (
+        "tiny does not know: zebra",
+        "drawn at 128x128, the nearest size tiny knows, and resampled to 512x512",
+    )
