@@ -27,12 +27,14 @@ class Readiness(BaseModel):
     waiting_for: list[str]
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz")
 async def healthz() -> Health:
     """The process lives. It says nothing about what it depends on."""
     return Health()
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def readyz(context: Context, response: Response) -> Readiness:
     """Whether a request sent now would be accepted, and if not, what is missing."""

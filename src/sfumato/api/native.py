@@ -149,6 +149,7 @@ async def _is_last(context: Context, job_id: str, after: int) -> bool:
     return True
 
 
+@router.head("/jobs/{job_id}/images/{index}", include_in_schema=False)
 @router.get(
     "/jobs/{job_id}/images/{index}",
     tags=["jobs"],

@@ -24,6 +24,7 @@ _HEADERS = {
 router = APIRouter()
 
 
+@router.head("/", include_in_schema=False)
 @router.get("/", tags=["health"], response_class=JSONResponse)
 async def root(request: Request) -> Response:
     """`"OK"` to a probe; the page to a browser, which asks for `text/html`."""

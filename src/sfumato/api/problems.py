@@ -17,6 +17,7 @@ import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -206,6 +207,8 @@ class LastResort:
 
         try:
             await self._app(scope, receive, watched_send)
+        except ClientDisconnect:
+            return  # it left before its body was read; there is nobody to answer
         except Exception as error:  # noqa: BLE001 - the one place that must
             log.error(  # noqa: TRY400 - log.exception would write the message
                 "%s %s failed with %s\n%s",

@@ -179,3 +179,18 @@ async def test_a_client_that_sends_too_much_reads_the_answer(site: Site) -> None
     )
     assert response.status_code == 413
     assert (await site.http.get("/healthz")).status_code == 200
+
+
+async def test_a_client_that_leaves_in_mid_body_is_no_error(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    _reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(site.url).port)
+    writer.write(post("/v1/jobs", b'{"prompt": "a castle"}')[:-5])
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+    # Its connection was accepted before this one, so its request has been seen by then.
+    assert (await site.http.get("/healthz")).status_code == 200
+    await asyncio.sleep(0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+    assert not (await site.house.tracking.list()).jobs

@@ -135,6 +135,17 @@ async def test_a_bad_request_names_the_field_and_queues_nothing(
     assert (await api.http.get("/v1/jobs")).json() == {"jobs": [], "next": None}
 
 
+async def test_a_full_queue_says_when_to_come_back(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.house.submission, "_max_queued", 1)
+    await api.house.submit()
+    for path in ("/v1/jobs", "/generate"):
+        response = await api.http.post(path, json={"prompt": "a castle"})
+        assert (response.status_code, response.json()["code"]) == (429, "overloaded")
+        assert int(response.headers["Retry-After"]) >= 1
+
+
 @pytest.mark.parametrize("key", ["", "k" * 256, "tab\there"])
 async def test_an_idempotency_key_has_a_length(api: Api, key: str) -> None:
     response = await api.http.post(
@@ -251,6 +262,14 @@ async def test_a_picture_is_cached_for_good(api: Api) -> None:
         assert (again.status_code, again.content) == (304, b"")
     changed = await api.http.get(image["url"], headers={"If-None-Match": '"other"'})
     assert changed.status_code == 200
+
+
+async def test_head_answers_the_headers_alone(api: Api) -> None:
+    (image,) = (await api.draw())["images"]
+    response = await api.http.head(image["url"])
+    assert response.headers["Content-Length"] == str(image["size_bytes"])
+    for path in ("/", "/healthz", "/readyz"):
+        assert (await api.http.head(path)).status_code == 200
 
 
 async def test_a_picture_that_is_not_there_says_why(api: Api) -> None:
