@@ -15,7 +15,7 @@ import typer
 
 from sfumato.cli.options import Data, Json, Server, load_settings
 from sfumato.cli.output import describe_timings, print_json, printable
-from sfumato.core.errors import DataFolderInUse, InvalidRequest
+from sfumato.core.errors import DataFolderInUse, InvalidRequest, Unavailable
 from sfumato.core.request import GenerationRequest, OutputFormat
 
 if TYPE_CHECKING:
@@ -156,12 +156,20 @@ def _service(server: str | None, data: Path | None) -> Iterator[Client]:
 
                 private = stack.enter_context(PrivateService(settings))
         # Loaded only now, while the service starts.
-        from sfumato.client import Client  # noqa: PLC0415
+        from sfumato.client import Client, Unreachable  # noqa: PLC0415
 
         if private is not None:
             server = private.await_url()
         assert server is not None  # noqa: S101 - one of the three gave it
-        yield stack.enter_context(Client(server))
+        try:
+            yield stack.enter_context(Client(server))
+        except Unreachable:
+            if private is None:
+                raise
+            raise Unavailable(
+                f"The service of this command ended: {private.last_words()} "
+                "What it had accepted is kept on the data folder."
+            ) from None
 
 
 def _follow(

@@ -79,10 +79,7 @@ class PrivateService:
         for line in self._process.stdout:
             if found := _LISTENING.search(line):
                 return found[1]
-        self._process.wait()
-        self._log.seek(0)
-        lines = self._log.read().splitlines()
-        last = lines[-1] if lines else f"exit status {self._process.returncode}"
+        last = self.last_words()
         found = _LAST_WORDS.search(last)
         if found is None:
             raise StartupRefused(f"The service did not start: {last}")
@@ -90,6 +87,13 @@ class PrivateService:
             self._await_other()
             raise DataFolderInUse(found["message"])
         raise StartupRefused(found["message"])
+
+    def last_words(self) -> str:
+        """What the service logged last, once it has ended."""
+        code = self._process.wait(_PATIENCE)
+        self._log.seek(0)
+        lines = self._log.read().splitlines()
+        return lines[-1] if lines else f"exit status {code}"
 
     def _await_other(self) -> None:
         """Wait until whoever took the data folder answers there, or a while without it."""

@@ -39,8 +39,9 @@ class Client:
     ) -> None:
         self._retries = retries
         self._timeout = timeout
+        url = wire.address(base_url)
         self._http = httpx.Client(
-            base_url=base_url, timeout=timeout, trust_env=wire.trusts_environment(base_url)
+            base_url=url, timeout=timeout, trust_env=wire.trusts_environment(url)
         )
 
     def __enter__(self) -> Self:
@@ -141,7 +142,7 @@ class Client:
 
     def _perform(self, call: wire.Call[T]) -> T:
         for attempt in count(1):
-            outcome: httpx.Response | httpx.TransportError
+            outcome: httpx.Response | httpx.RequestError
             try:
                 outcome = self._http.request(
                     call.method,
@@ -150,7 +151,7 @@ class Client:
                     headers=call.headers,
                     content=call.content,
                 )
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 outcome = error
             verdict = call.settle(outcome, attempt=attempt, retries=self._retries)
             if isinstance(verdict, wire.Done):
@@ -174,7 +175,7 @@ class Client:
                         for piece in response.iter_bytes():
                             yield from watch.feed(piece)
                         watch.closed()
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 watch.broke(error)
             if watch.ended:
                 return

@@ -9,7 +9,7 @@
     ├── Overloaded         429, 503: come back after ``retry_after`` seconds
     ├── ServiceFailed      any other error status
     ├── JobFailed          the job ended with an error, which ``code`` names
-    ├── JobCanceled        the job was taken back
+    │   └── JobCanceled    it was taken back
     └── WaitTimeout        the job had not finished in time; it goes on
 
 ``code`` is stable and comes from the service: see :mod:`sfumato.core.errors`.

@@ -16,7 +16,11 @@ def write_file(path: Path, data: bytes, *, overwrite: bool) -> None:
     if overwrite:
         staged = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         write_file(staged, data, overwrite=False)
-        staged.replace(path)
+        try:
+            staged.replace(path)
+        except OSError:
+            staged.unlink()
+            raise
         return
     # O_EXCL decides in one step, so no other process can come between a look and the write.
     with path.open("xb", buffering=0) as file:

@@ -39,8 +39,9 @@ class AsyncClient:
     ) -> None:
         self._retries = retries
         self._timeout = timeout
+        url = wire.address(base_url)
         self._http = httpx.AsyncClient(
-            base_url=base_url, timeout=timeout, trust_env=wire.trusts_environment(base_url)
+            base_url=url, timeout=timeout, trust_env=wire.trusts_environment(url)
         )
 
     async def __aenter__(self) -> Self:
@@ -143,7 +144,7 @@ class AsyncClient:
 
     async def _perform(self, call: wire.Call[T]) -> T:
         for attempt in count(1):
-            outcome: httpx.Response | httpx.TransportError
+            outcome: httpx.Response | httpx.RequestError
             try:
                 outcome = await self._http.request(
                     call.method,
@@ -152,7 +153,7 @@ class AsyncClient:
                     headers=call.headers,
                     content=call.content,
                 )
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 outcome = error
             verdict = call.settle(outcome, attempt=attempt, retries=self._retries)
             if isinstance(verdict, wire.Done):
@@ -177,7 +178,7 @@ class AsyncClient:
                             for event in watch.feed(piece):
                                 yield event
                         watch.closed()
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 watch.broke(error)
             if watch.ended:
                 return

@@ -84,7 +84,7 @@ class Watch:
             message = f"The service closed the stream of job {self._job_id} before the job's end."
             self._fail(errors.Unreachable(message, code="unreachable"))
 
-    def broke(self, error: httpx.TransportError) -> None:
+    def broke(self, error: httpx.RequestError) -> None:
         """Raises ``WaitTimeout``, or ``Unreachable`` after too many failures in a row."""
         self.read_timeout()
         self._fail(wire.error_of(error))

@@ -79,7 +79,7 @@ class Call(Generic[T]):
     content: bytes | None = None
 
     def settle(
-        self, outcome: httpx.Response | httpx.TransportError, *, attempt: int, retries: int
+        self, outcome: httpx.Response | httpx.RequestError, *, attempt: int, retries: int
     ) -> Done[T] | Again:
         """The answer, or when to try again. ``attempt`` counts from 1.
 
@@ -157,6 +157,26 @@ def events_path(job_id: str) -> str:
     return f"{_job_path(job_id)}/events"
 
 
+def address(text: str) -> str:
+    """A base URL out of what people type: ``localhost:8080`` means http.
+
+    Raises:
+        InvalidRequest: it is no address at all.
+    """
+    try:
+        url = httpx.URL(text if "://" in text else f"http://{text}")
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise errors.InvalidRequest(
+            f"{text!r} is no address of a service.",
+            code="invalid_address",
+            field="base_url",
+            accepted="http://host:port or https://host",
+        )
+    return str(url)
+
+
 def trusts_environment(base_url: str) -> bool:
     """Whether proxies of the environment apply: never to a service on this machine."""
     host = httpx.URL(base_url).host
@@ -221,6 +241,10 @@ _BY_STATUS: Mapping[int, type[errors.ClientError]] = {
 }
 
 
+#: What load balancers say in words of their own while a service restarts behind them.
+_FROM_A_PROXY = (429, 502, 503, 504)
+
+
 class _Problem(BaseModel):
     """RFC 9457's ``application/problem+json``, as the service writes it."""
 
@@ -230,13 +254,20 @@ class _Problem(BaseModel):
     accepted: str | list[str] | None = None
 
 
-def error_of(outcome: httpx.Response | httpx.TransportError) -> errors.ClientError:
+def error_of(outcome: httpx.Response | httpx.RequestError) -> errors.ClientError:
     """The error for an answer that is none, or for a connection that broke."""
-    if isinstance(outcome, httpx.TransportError):
+    if isinstance(outcome, httpx.RequestError):
         return _unreachable(outcome)
     try:
         problem = _Problem.model_validate_json(outcome.content)
     except ValidationError:
+        if outcome.status_code in _FROM_A_PROXY:
+            return errors.Overloaded(
+                f"{outcome.request.url.host} answers with status {outcome.status_code}: what stands "
+                "before the service does not reach it.",
+                code="unavailable",
+                status=outcome.status_code,
+            )
         return no_service_of_ours(outcome, f"status {outcome.status_code}")
     kind = _BY_STATUS.get(outcome.status_code, errors.ServiceFailed)
     error = kind(
@@ -258,7 +289,7 @@ def _seconds(text: str | None) -> float | None:
         return None  # a date; no service of ours writes one
 
 
-def _unreachable(error: httpx.TransportError) -> errors.Unreachable:
+def _unreachable(error: httpx.RequestError) -> errors.Unreachable:
     url = error.request.url
     place = f"{url.scheme}://{url.netloc.decode()}"
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -274,7 +305,7 @@ def _unreachable(error: httpx.TransportError) -> errors.Unreachable:
     return errors.Unreachable(message, code="unreachable")
 
 
-def _reason(error: httpx.TransportError) -> str:
+def _reason(error: httpx.RequestError) -> str:
     """Its words without the system's number; its class where it has none, as timeouts have."""
     return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
 

@@ -153,7 +153,7 @@ async def test_a_value_that_json_cannot_hold_is_named(service: Service, caller: 
     assert service.requests == []
 
 
-@pytest.mark.parametrize("status", [200, 404, 502])
+@pytest.mark.parametrize("status", [200, 301, 404])
 async def test_somebody_elses_server_is_recognised(
     service: Service, caller: Caller, status: int
 ) -> None:
@@ -168,6 +168,21 @@ async def test_nobody_at_home_says_what_to_do() -> None:
         pytest.raises(Unreachable, match=r"http://127\.0\.0\.1:1.*refused.*sfumato serve"),
     ):
         client.models()
+
+
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+@pytest.mark.parametrize("address", ["", "http://", "ftp://host", "host:port"])
+def test_an_address_that_is_none_is_refused(
+    client: type[Client | AsyncClient], address: str
+) -> None:
+    with pytest.raises(InvalidRequest, match="no address") as caught:
+        client(address)
+    assert caught.value.field == "base_url"
+
+
+def test_an_address_may_leave_out_the_scheme(service: Service) -> None:
+    with Client(service.url.removeprefix("http://")) as client:
+        assert client.get(JOB_ID).id == JOB_ID
 
 
 # -- trying again --------------------------------------------------------------------------------
@@ -194,6 +209,16 @@ async def test_two_submissions_have_two_keys(service: Service, caller: Caller) -
     keys = [request.headers["Idempotency-Key"] for request in service.requests]
     assert len(set(keys)) == 3
     assert keys[2] == "mine"
+
+
+async def test_a_proxy_that_cannot_reach_the_service_is_asked_again(
+    service: Service, caller: Caller
+) -> None:
+    service.script = [lambda exchange: exchange.answer(502, b"<html>", "text/html")]
+    assert (await caller.call("get", JOB_ID)).id == JOB_ID
+    service.script = [lambda exchange: exchange.answer(503, b"<html>", "text/html")] * 3
+    with pytest.raises(Overloaded, match="does not reach it"):
+        await caller.call("get", JOB_ID)
 
 
 async def test_patience_ends(service: Service, caller: Caller) -> None:

@@ -151,6 +151,18 @@ def test_a_killed_command_takes_its_service_with_it(tmp_path: Path) -> None:
         assert alive == []
 
 
+def test_a_private_service_that_dies_is_told_and_not_started_again(tmp_path: Path) -> None:
+    with running(tmp_path, "--steps=100", device=SLOW) as command:
+        command.until("denoising")
+        family = command.family()
+        next(p for p in family if "serve" in p.cmdline()).kill()
+        status, out, err = command.end()
+        _, alive = psutil.wait_procs(family, timeout=PATIENCE)
+    assert (status, out, alive) == (1, "", [])
+    assert "The service of this command ended" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+
 def test_a_service_that_does_not_start_says_why_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file, not a folder")
     status, out, err = generate(tmp_path)
