@@ -1,6 +1,7 @@
 """What every ``JobQueue`` keeps. Inherit :class:`JobQueueContract`; give it a ``queue``.
 
-Its clock is the fixture ``clock``: time stands still until a test moves it.
+Its clock is the fixture ``clock``: time stands still until a test moves it. ``elsewhere`` is the
+same queue as another process would open it, where an adapter has such a thing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from sfumato.core.ports import Delivery, JobQueue, Ring
+from sfumato.core.ports import Delivery, JobQueue, QueueDepth, Ring
 
 #: Longer than any test takes: a receive that should succeed never runs it out.
 PATIENCE = 30.0
@@ -49,6 +50,10 @@ class JobQueueContract:
     async def queue(self, clock: ManualClock) -> JobQueue:
         raise NotImplementedError
 
+    @pytest.fixture
+    async def elsewhere(self, queue: JobQueue) -> JobQueue:
+        return queue
+
     async def test_a_ring_comes_out_as_it_went_in(self, queue: JobQueue) -> None:
         ring = Ring("j", "r", attempt=2, priority=-7, traceparent="00-ab-cd-01")
         await queue.ring(ring)
@@ -71,10 +76,15 @@ class JobQueueContract:
         assert (await must_take(queue, "two")).ring.job_id == "b"
         assert (await must_take(queue, "three", "one")).ring.job_id == "a"
 
-    async def test_one_of_many_receivers_gets_it(self, queue: JobQueue) -> None:
-        await queue.ring(Ring("j", "r"))
-        taken = await asyncio.gather(*(take(queue) for _ in range(10)))
-        assert sum(delivery is not None for delivery in taken) == 1
+    async def test_many_receivers_never_share_a_ring(
+        self, queue: JobQueue, elsewhere: JobQueue
+    ) -> None:
+        names = {f"j{n}" for n in range(20)}
+        await asyncio.gather(*(queue.ring(Ring(name, "r")) for name in names))
+        taken = await asyncio.gather(*(take(q) for q in (queue, elsewhere) for _ in range(12)))
+        received = [delivery.ring.job_id for delivery in taken if delivery is not None]
+        assert len(received) == len(names)
+        assert set(received) == names
 
     async def test_what_is_not_acknowledged_comes_again(
         self, queue: JobQueue, clock: ManualClock
@@ -119,6 +129,14 @@ class JobQueueContract:
         clock.time += 6
         assert await take(queue) is not None
 
+    async def test_a_released_receipt_is_spent(self, queue: JobQueue) -> None:
+        await queue.ring(Ring("j", "r"))
+        delivery = await must_take(queue)
+        await delivery.release()
+        await delivery.ack()
+        assert not await delivery.extend(100)
+        assert await take(queue) is not None
+
     async def test_rung_with_a_delay_it_waits(self, queue: JobQueue, clock: ManualClock) -> None:
         await queue.ring(Ring("j", "r"), delay=5)
         assert await take(queue) is None
@@ -141,27 +159,55 @@ class JobQueueContract:
         await held.ack()
         assert (await must_take(queue)).ring.attempt == 1
 
-    async def test_depth_counts_ready_and_hidden(self, queue: JobQueue) -> None:
+    async def test_depth_counts_ready_and_hidden(self, queue: JobQueue, clock: ManualClock) -> None:
+        assert await queue.depth("r") == QueueDepth(ready=0, hidden=0)
         for name in ("a", "b", "c"):
             await queue.ring(Ring(name, "r"))
-        await queue.ring(Ring("d", "other"))
+        await queue.ring(Ring("d", "r"), delay=10)
+        await queue.ring(Ring("e", "other"))
         await must_take(queue)
-        depth = await queue.depth("r")
-        assert (depth.ready, depth.hidden) == (2, 1)
+        assert await queue.depth("r") == QueueDepth(ready=2, hidden=2)
+        clock.time += 11
+        assert await queue.depth("r") == QueueDepth(ready=4, hidden=0)
 
-    async def test_a_waiting_receiver_wakes_for_a_ring(self, queue: JobQueue) -> None:
+    async def test_a_receiver_without_luck_gives_up_at_its_timeout(self, queue: JobQueue) -> None:
+        await queue.ring(Ring("j", "other"))
+        assert await queue.receive(["r"], visibility=10, timeout=0.05) is None
+
+    async def test_a_waiting_receiver_wakes_for_a_ring_from_elsewhere(
+        self, queue: JobQueue, elsewhere: JobQueue
+    ) -> None:
         waiting = asyncio.create_task(queue.receive(["r"], visibility=10, timeout=PATIENCE))
         await asyncio.sleep(0)
-        await queue.ring(Ring("other", "elsewhere"))
-        await queue.ring(Ring("j", "r"))
+        await elsewhere.ring(Ring("other", "elsewhere"))
+        await elsewhere.ring(Ring("j", "r"))
         delivery = await waiting
         assert delivery is not None
         assert delivery.ring.job_id == "j"
 
-    async def test_a_receiver_that_gives_up_takes_nothing_with_it(self, queue: JobQueue) -> None:
+    async def test_a_waiting_receiver_wakes_for_a_release(
+        self, queue: JobQueue, elsewhere: JobQueue
+    ) -> None:
+        await queue.ring(Ring("j", "r"))
+        delivery = await must_take(elsewhere)
         waiting = asyncio.create_task(queue.receive(["r"], visibility=10, timeout=PATIENCE))
         await asyncio.sleep(0)
-        waiting.cancel()
-        await asyncio.wait([waiting])
+        await delivery.release()
+        assert await waiting is not None
+
+    @pytest.mark.parametrize("moment", range(0, 12, 2))
+    async def test_a_receiver_that_is_cancelled_takes_nothing_with_it(
+        self, queue: JobQueue, moment: int
+    ) -> None:
+        """A worker told to stop must not hide a ring for the length of a visibility; so it is
+        cancelled before, while and after it takes one."""
         await queue.ring(Ring("j", "r"))
-        assert await take(queue) is not None
+        receiving = asyncio.create_task(queue.receive(["r"], visibility=10, timeout=PATIENCE))
+        for _ in range(moment):
+            await asyncio.sleep(0.0005)
+        if not receiving.cancel():  # it was faster
+            delivery = receiving.result()
+            assert delivery is not None
+            await delivery.release()
+        await asyncio.wait([receiving])
+        assert await queue.receive(["r"], visibility=10, timeout=PATIENCE) is not None

@@ -1,14 +1,18 @@
-"""What every ``JobStore`` keeps. Inherit :class:`JobStoreContract` and give it a ``store``."""
+"""What every ``JobStore`` keeps. Inherit :class:`JobStoreContract` and give it a ``store``.
+
+``elsewhere`` is the same store as another process would open it, where an adapter has such a thing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from sfumato.core.errors import IdempotencyConflict, InvalidRequest, NotFound
+from sfumato.core.errors import Conflict, IdempotencyConflict, InvalidRequest, NotFound
 from sfumato.core.events import EventKind, NewEvent
 from sfumato.core.ids import new_job_id
 from sfumato.core.job import (
@@ -48,6 +52,10 @@ class JobStoreContract:
     async def store(self) -> JobStore:
         raise NotImplementedError
 
+    @pytest.fixture
+    async def elsewhere(self, store: JobStore) -> JobStore:
+        return store
+
     # -- create, get, list -----------------------------------------------------------------------
 
     async def test_a_job_comes_back_as_it_was_made(self, store: JobStore) -> None:
@@ -81,6 +89,15 @@ class JobStoreContract:
             *(store.create(new_job(), idempotency_key="k") for _ in range(20))
         )
         assert len({job.id for job in made}) == 1
+
+    async def test_an_id_is_used_once(self, store: JobStore) -> None:
+        job = await store.create(new_job())
+        usurper = replace(new_job(prompt="another"), id=job.id)
+        answers = await asyncio.gather(
+            store.create(new_job()), store.create(usurper), return_exceptions=True
+        )
+        assert [type(answer) for answer in answers] == [Job, Conflict]
+        assert await store.get(job.id) == job
 
     async def test_a_conflict_does_not_harm_its_neighbours(self, store: JobStore) -> None:
         await store.create(new_job(), idempotency_key="k")
@@ -139,10 +156,13 @@ class JobStoreContract:
 
     # -- claims and tokens -----------------------------------------------------------------------
 
-    async def test_one_of_many_claims_wins(self, store: JobStore) -> None:
+    async def test_one_of_many_claims_wins(self, store: JobStore, elsewhere: JobStore) -> None:
         job = await store.create(new_job())
         claims = await asyncio.gather(
-            *(store.claim(job.id, worker=f"w{n}", now=1, lease_until=2) for n in range(20))
+            *(
+                (store, elsewhere)[n % 2].claim(job.id, worker=f"w{n}", now=1, lease_until=2)
+                for n in range(20)
+            )
         )
         (won,) = [claim for claim in claims if claim is not None]
         assert (won.status, won.attempt, won.lease_until) == (JobStatus.RUNNING, 1, 2)
@@ -231,14 +251,16 @@ class JobStoreContract:
         await store.finish(job.id, 1, status=JobStatus.SUCCEEDED, now=9)
         assert (await store.events(job.id))[-2].data == {"step": 1, "image": 0}
 
-    async def test_changes_tell_every_job_that_changed(self, store: JobStore) -> None:
+    async def test_changes_tell_every_job_that_changed(
+        self, store: JobStore, elsewhere: JobStore
+    ) -> None:
         changes = store.changes()
         assert await anext(changes) == frozenset()
-        jobs = [await store.create(new_job()) for _ in range(5)]
+        jobs = [await (store, elsewhere)[n % 2].create(new_job()) for n in range(6)]
         missing = {job.id for job in jobs}
         while missing:
             missing -= await anext(changes)
-        won = await claimed(store, jobs[0])
+        won = await claimed(elsewhere, jobs[0])
         assert await anext(changes) == {won.id}
         await store.cancel(won.id, now=5)
         assert await anext(changes) == {won.id}

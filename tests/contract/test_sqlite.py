@@ -13,10 +13,23 @@ from tests.contract.job_store import JobStoreContract
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database.open(f"sqlite:///{tmp_path / 'jobs.db'}")
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'jobs.db'}"
+
+
+@pytest.fixture
+async def database(url: str) -> AsyncIterator[Database]:
+    database = Database.open(url)
     yield database
     await database.close()
+
+
+@pytest.fixture
+async def other_database(url: str, database: Database) -> AsyncIterator[Database]:
+    """The same file, opened again: it shares nothing in memory with the first."""
+    other = Database.open(url)
+    yield other
+    await other.close()
 
 
 class TestSqliteJobStore(JobStoreContract):
@@ -24,8 +37,16 @@ class TestSqliteJobStore(JobStoreContract):
     async def store(self, database: Database) -> SqlJobStore:
         return SqlJobStore(database)
 
+    @pytest.fixture
+    async def elsewhere(self, other_database: Database) -> SqlJobStore:
+        return SqlJobStore(other_database)
+
 
 class TestSqliteJobQueue(JobQueueContract):
     @pytest.fixture
     async def queue(self, database: Database, clock: ManualClock) -> SqlJobQueue:
         return SqlJobQueue(database, clock)
+
+    @pytest.fixture
+    async def elsewhere(self, other_database: Database, clock: ManualClock) -> SqlJobQueue:
+        return SqlJobQueue(other_database, clock)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sfumato.core.cursors import decode_cursor, encode_cursor
-from sfumato.core.errors import IdempotencyConflict, NotFound
+from sfumato.core.errors import Conflict, IdempotencyConflict, NotFound
 from sfumato.core.events import Event, EventKind, NewEvent
 from sfumato.core.job import (
     Attempt,
@@ -55,6 +55,8 @@ class MemoryJobStore:
                     field="Idempotency-Key",
                 )
             return first
+        if job.id in self._jobs:
+            raise Conflict(f"There is a job {job.id} already; it is untouched.", field="id")
         if idempotency_key is not None:
             self._keys[idempotency_key] = job.id
         self._jobs[job.id] = job
@@ -347,7 +349,7 @@ class MemoryDelivery:
         return self._queue.hide(self.ring.job_id, self._receipt, seconds)
 
     async def release(self, *, delay: float = 0.0) -> None:
-        self._queue.hide(self.ring.job_id, self._receipt, delay)
+        self._queue.release(self.ring.job_id, self._receipt, delay)
 
 
 class MemoryJobQueue:
@@ -402,6 +404,11 @@ class MemoryJobQueue:
         waiting.visible_at = self._clock.now() + seconds
         self._wake()
         return True
+
+    def release(self, job_id: str, receipt: int, delay: float) -> None:
+        """Hide a delivered ring for ``delay`` seconds, and make its receipt stale."""
+        if self.hide(job_id, receipt, delay):
+            self._rings[job_id].receipt = next(self._numbers)
 
     def _take(self, runtimes: Sequence[str], visibility: float) -> MemoryDelivery | None:
         now = self._clock.now()

@@ -17,8 +17,9 @@ from sfumato.core.errors import StartupRefused, StorageFull, StoreBusy, Unavaila
 #: Seconds for which a writer waits for another process's transaction.
 BUSY_SECONDS = 5.0
 
+#: ``INSERT … ON CONFLICT``, which both databases spell alike.
 insert = sqlite.insert
-"""``INSERT … ON CONFLICT``, which both databases spell alike."""
+Insert = sqlite.Insert
 
 
 class SqliteDialect:
@@ -41,6 +42,8 @@ class SqliteDialect:
             poolclass=QueuePool,
             pool_size=1 if writer else 4,
             max_overflow=0,
+            # Errors quote parameters, and prompts are private.
+            hide_parameters=True,
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
         )
         # pysqlite would begin transactions of its own accord; ours begin where we say, and a
@@ -68,18 +71,29 @@ class SqliteDialect:
 
     def translate(self, error: DBAPIError) -> Unavailable:
         """A driver's error as one of ours."""
-        words = str(error.orig).lower()
-        if "locked" in words or "busy" in words:
+        if self.is_busy(error):
             return StoreBusy(
-                f"The database is locked by another process for more than {BUSY_SECONDS:g} s. "
+                f"The database was locked by another process for more than {BUSY_SECONDS:g} s. "
                 "Nothing was changed and nothing was lost; try again."
             )
-        if "full" in words or "disk i/o" in words:
+        if self.is_full(error):
             return StorageFull(
                 "The disk that holds the database is full. Nothing was changed; what was "
                 "accepted before is kept. Free some space and try again."
             )
-        return Unavailable(f"The database does not answer ({words}). Nothing was changed.")
+        return Unavailable(f"The database does not answer ({error.orig}). Nothing was changed.")
+
+    def is_busy(self, error: DBAPIError) -> bool:
+        """Another process holds the lock."""
+        return _code(error) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+    def is_full(self, error: DBAPIError) -> bool:
+        """No space is left, for the file itself or for what SQLite writes beside it."""
+        code = _code(error)
+        return code & 0xFF == sqlite3.SQLITE_FULL or code in (
+            sqlite3.SQLITE_IOERR_WRITE,
+            sqlite3.SQLITE_IOERR_SHMSIZE,
+        )
 
 
 class ChangeCounter:
@@ -119,6 +133,12 @@ def _parse(url: str) -> URL:
             accepted="sqlite:///path/to/file.db",
         )
     return parsed
+
+
+def _code(error: DBAPIError) -> int:
+    """SQLite's extended result code; 0 when the error did not come from SQLite itself."""
+    code = getattr(error.orig, "sqlite_errorcode", 0)
+    return code if isinstance(code, int) else 0
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select
 
 from sfumato.adapters.sql.database import Database
-from sfumato.adapters.sql.dialects import insert, lock_rows
+from sfumato.adapters.sql.dialects import Insert, insert, lock_rows
 from sfumato.adapters.sql.rows import ring_of
 from sfumato.adapters.sql.schema import rings
 from sfumato.core.ports import Clock, QueueDepth, Ring
@@ -18,38 +19,64 @@ from sfumato.core.ports import Clock, QueueDepth, Ring
 #: Longest wait before a receiver looks for rings whose time has come, in seconds.
 _LONGEST_WAIT = 30.0
 
+# Statements are built once: to build one costs more than to run it.
+_OURS = (rings.c.job_id == bindparam("ours"), rings.c.receipt == bindparam("receipt_held"))
+_ACK = rings.delete().where(*_OURS)
+_HIDE = rings.update().where(*_OURS).values(visible_at=bindparam("until"))
+_RELEASE = _HIDE.values(receipt=None)
+
+_THEIRS = rings.c.runtime.in_(bindparam("runtimes", expanding=True))
+_READY = (_THEIRS, rings.c.visible_at <= bindparam("now"))
+_ANY_READY = select(rings.c.seq).where(*_READY).limit(1)
+_FIRST_VISIBLE = select(func.min(rings.c.visible_at)).where(_THEIRS)
+_NEXT = lock_rows(select(rings.c.seq).where(*_READY).order_by(rings.c.rank, rings.c.seq).limit(1))
+_TAKE = (
+    rings.update()
+    .where(rings.c.seq == _NEXT.scalar_subquery())
+    .values(
+        receipt=bindparam("new_receipt"),
+        deliveries=rings.c.deliveries + 1,
+        visible_at=bindparam("until"),
+    )
+    .returning(*rings.c)
+)
+_DEPTH = select(func.count().filter(rings.c.visible_at <= bindparam("now")), func.count()).where(
+    rings.c.runtime == bindparam("runtime")
+)
+
+
+def _ring_again() -> Insert:
+    """Rung again, a ring keeps its place in the queue."""
+    statement = insert(rings)
+    fresh = {
+        column.name: column for column in statement.excluded if column.name not in ("seq", "job_id")
+    }
+    return statement.on_conflict_do_update(index_elements=[rings.c.job_id], set_=fresh)
+
+
+_RING = _ring_again()
+
 
 class SqlDelivery:
     """The ``Delivery`` port. Its receipt is good until the ring changes hands."""
 
-    def __init__(
-        self, database: Database, clock: Clock, ring: Ring, receipt: str, deliveries: int
-    ) -> None:
+    def __init__(self, database: Database, clock: Clock, row: Row[Any]) -> None:
         self._database = database
         self._clock = clock
-        self._receipt = receipt
-        self.ring = ring
-        self.deliveries = deliveries
+        self._held = {"ours": row.job_id, "receipt_held": row.receipt}
+        self.ring = ring_of(row)
+        self.deliveries: int = row.deliveries
 
     async def ack(self) -> None:
-        statement = rings.delete().where(self._is_ours())
-        await self._database.write(lambda connection: connection.execute(statement))
+        await self._database.write(lambda c: c.execute(_ACK, self._held))
 
     async def extend(self, seconds: float) -> bool:
-        return await self._hide(seconds)
+        values = {**self._held, "until": self._clock.now() + seconds}
+        return await self._database.write(lambda c: c.execute(_HIDE, values).rowcount) == 1
 
     async def release(self, *, delay: float = 0.0) -> None:
-        await self._hide(delay)
-
-    async def _hide(self, seconds: float) -> bool:
-        statement = (
-            update(rings).where(self._is_ours()).values(visible_at=self._clock.now() + seconds)
-        )
-        changed = await self._database.write(lambda c: c.execute(statement).rowcount)
-        return changed == 1
-
-    def _is_ours(self) -> ColumnElement[bool]:
-        return (rings.c.job_id == self.ring.job_id) & (rings.c.receipt == self._receipt)
+        values = {**self._held, "until": self._clock.now() + delay}
+        await self._database.write(lambda c: c.execute(_RELEASE, values))
 
 
 class SqlJobQueue:
@@ -70,27 +97,20 @@ class SqlJobQueue:
             "receipt": None,
             "deliveries": 0,
         }
-        # Rung again, a ring keeps its place in the queue.
-        changes = {key: value for key, value in values.items() if key != "job_id"}
-        statement = (
-            insert(rings)
-            .values(values)
-            .on_conflict_do_update(index_elements=[rings.c.job_id], set_=changes)
-        )
-        await self._database.write(lambda connection: connection.execute(statement))
+        await self._database.write(lambda c: c.execute(_RING, values))
 
     async def receive(
         self, runtimes: Sequence[str], *, visibility: float, timeout: float
     ) -> SqlDelivery | None:
         deadline = self._clock.monotonic() + timeout
         with self._database.wakeups.subscribe() as changed:
-            while True:
-                changed.clear()
+            delivery = await self._take(runtimes, visibility)
+            while delivery is None:
+                # To look is cheap; to take needs the lock that all writers share.
                 due = await self._database.read(lambda c: self._due(c, runtimes))
                 if due is not None and due <= 0.0:
                     delivery = await self._take(runtimes, visibility)
-                    if delivery is not None:
-                        return delivery
+                    continue
                 left = deadline - self._clock.monotonic()
                 if left <= 0:
                     return None
@@ -98,45 +118,44 @@ class SqlJobQueue:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(left, wait, _LONGEST_WAIT)):
                         await changed.wait()
+                changed.clear()
+        return delivery
 
     async def depth(self, runtime: str) -> QueueDepth:
-        now = self._clock.now()
-        ready = func.count().filter(rings.c.visible_at <= now)
-        statement = select(ready, func.count()).where(rings.c.runtime == runtime)
-        visible, total = await self._database.read(lambda c: c.execute(statement).one())
-        return QueueDepth(ready=visible, hidden=total - visible)
+        values = {"now": self._clock.now(), "runtime": runtime}
+        ready, total = await self._database.read(lambda c: c.execute(_DEPTH, values).one())
+        return QueueDepth(ready=ready, hidden=total - ready)
 
     async def close(self) -> None:
         """The database is closed by whoever opened it."""
 
     def _due(self, connection: Connection, runtimes: Sequence[str]) -> float | None:
         """Seconds until the next ring may be taken, 0 if one may be now; None when there is none."""
-        now, theirs = self._clock.now(), rings.c.runtime.in_(runtimes)
-        ready = select(rings.c.seq).where(theirs, rings.c.visible_at <= now).limit(1)
-        if connection.scalar(ready) is not None:
+        now = self._clock.now()
+        values = {"runtimes": list(runtimes), "now": now}
+        if connection.scalar(_ANY_READY, values) is not None:
             return 0.0
-        first: float | None = connection.scalar(select(func.min(rings.c.visible_at)).where(theirs))
+        first: float | None = connection.scalar(_FIRST_VISIBLE, values)
         return None if first is None else first - now
 
     async def _take(self, runtimes: Sequence[str], visibility: float) -> SqlDelivery | None:
-        now, receipt = self._clock.now(), secrets.token_hex(16)
-        first = lock_rows(
-            select(rings.c.seq)
-            .where(rings.c.runtime.in_(runtimes), rings.c.visible_at <= now)
-            .order_by(rings.c.rank, rings.c.seq)
-            .limit(1)
+        now = self._clock.now()
+        values = {
+            "runtimes": list(runtimes),
+            "now": now,
+            "until": now + visibility,
+            "new_receipt": secrets.token_hex(16),
+        }
+        taking = asyncio.ensure_future(
+            self._database.write(lambda c: c.execute(_TAKE, values).one_or_none())
         )
-        statement = (
-            update(rings)
-            .where(rings.c.seq == first.scalar_subquery())
-            .values(
-                receipt=receipt,
-                deliveries=rings.c.deliveries + 1,
-                visible_at=now + visibility,
-            )
-            .returning(*rings.c)
-        )
-        row = await self._database.write(lambda c: c.execute(statement).one_or_none())
-        if row is None:
-            return None
-        return SqlDelivery(self._database, self._clock, ring_of(row), receipt, row.deliveries)
+        try:
+            row = await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # The writer may have it in hand already. A receiver that goes must not leave its ring
+            # hidden for the length of a visibility, so this waits for the answer first.
+            row = await taking
+            if row is not None:
+                await SqlDelivery(self._database, self._clock, row).release()
+            raise
+        return SqlDelivery(self._database, self._clock, row) if row is not None else None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, or_, select, tuple_
 
 from sfumato.adapters.sql import changes
 from sfumato.adapters.sql.database import Database
 from sfumato.adapters.sql.rows import attempt_of, event_of, job_of, job_values
 from sfumato.adapters.sql.schema import attempts, events, jobs
 from sfumato.core.cursors import decode_cursor, encode_cursor
-from sfumato.core.errors import IdempotencyConflict, NotFound
+from sfumato.core.errors import Conflict, IdempotencyConflict, NotFound
 from sfumato.core.events import Event, EventKind, NewEvent
 from sfumato.core.job import (
     Attempt,
@@ -24,6 +24,8 @@ from sfumato.core.job import (
     Timings,
 )
 from sfumato.core.ports import JobCounts, JobPage
+
+_ID_IS_USED = select(jobs.c.id).where(jobs.c.id == bindparam("used"))
 
 
 class SqlJobStore:
@@ -134,6 +136,8 @@ class SqlJobStore:
                 ).one_or_none()
                 if first is not None:
                     return _same_request(first, values["request_hash"])
+            if connection.scalar(_ID_IS_USED, {"used": job.id}) is not None:
+                raise Conflict(f"There is a job {job.id} already; it is untouched.", field="id")
             connection.execute(jobs.insert(), values)
             changes.note(connection, job.id, 1, NewEvent(EventKind.QUEUED, job.created_at))
             return None

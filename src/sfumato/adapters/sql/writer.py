@@ -94,7 +94,7 @@ class GroupWriter:
         try:
             self._transact(group)
         except BaseException as error:  # noqa: BLE001 - handed to those who wait
-            if len(group) > 1 and not _concerns_all(error):
+            if len(group) > 1 and not self._concerns_all(error):
                 for operation in group:
                     operation.error = None
                     self._write([operation])
@@ -120,6 +120,12 @@ class GroupWriter:
                     except SfumatoError as error:
                         operation.error = error
 
+    def _concerns_all(self, error: BaseException) -> bool:
+        """A locked or full database fails every operation: to try each would only wait again."""
+        return isinstance(error, DBAPIError) and (
+            self._dialect.is_busy(error) or self._dialect.is_full(error)
+        )
+
     @staticmethod
     def _answer(operations: Sequence[_Operation]) -> None:
         by_loop: dict[asyncio.AbstractEventLoop, list[_Operation]] = {}
@@ -138,11 +144,3 @@ def _resolve(operations: Sequence[_Operation]) -> None:
             operation.future.set_exception(operation.error)
         else:
             operation.future.set_result(operation.result)
-
-
-def _concerns_all(error: BaseException) -> bool:
-    """A locked or full database fails every operation alike: trying each would only wait again."""
-    words = str(error).lower()
-    return isinstance(error, DBAPIError) and any(
-        word in words for word in ("locked", "full", "disk i/o")
-    )

@@ -1,0 +1,9 @@
+"""The suites live in modules of their own; their assertions should explain themselves too."""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "tests.contract.image_store",
+    "tests.contract.job_queue",
+    "tests.contract.job_store",
+)
