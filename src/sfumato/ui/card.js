@@ -42,6 +42,10 @@ export class Card {
   tell(kind, data) {
     if (this.#job.finished_at) return;
     if (kind === "queued" && data.reason) this.#words = data.reason;
+    if (kind === "started") {
+      this.#words = "";
+      this.#progress = null;
+    }
     if (kind === "loading") this.#words = `loading ${data.model}`;
     if (kind === "canceling") this.#job.cancel_requested = true;
     if (kind === "step") {
