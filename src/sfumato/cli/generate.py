@@ -199,7 +199,7 @@ def _follow(
     except KeyboardInterrupt:
         with suppress(ClientError):
             client.cancel(job.id)
-        typer.secho(f"Canceled job {job.id}.", err=True)
+            typer.secho(f"Canceled job {job.id}.", err=True)
         raise
     return client.fetch(finished(client.get(job.id)))
 

@@ -7,9 +7,7 @@ stops by itself, its workers with it.
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -90,10 +88,11 @@ class PrivateService:
 
     def last_words(self) -> str:
         """What the service logged last, once it has ended."""
-        code = self._process.wait(_PATIENCE)
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(_PATIENCE)
         self._log.seek(0)
         lines = self._log.read().splitlines()
-        return lines[-1] if lines else f"exit status {code}"
+        return lines[-1] if lines else f"exit status {self._process.returncode}"
 
     def _await_other(self) -> None:
         """Wait until whoever took the data folder answers there, or a while without it."""
@@ -102,16 +101,15 @@ class PrivateService:
             time.sleep(0.1)
 
     def _stop(self) -> None:
-        """Ask by ending its input; kill the whole session if it does not listen, or if we are
-        interrupted again while it stops."""
+        """Ask by ending its input; kill it if it does not listen, or if we are interrupted again
+        while it stops. Its workers hang on it as it hangs on us."""
         try:
             if self._process.stdin is not None:
                 with suppress(BrokenPipeError):
                     self._process.stdin.close()
             self._process.wait(self._settings.grace + _PATIENCE)
         except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             self._process.wait()
         finally:
             if self._process.stdout is not None:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 import httpx
 
-from sfumato.client import errors, wire
+from sfumato.client import errors, problems, wire
 from sfumato.core.events import Event, EventKind
 
 #: The service writes a comment every 15 seconds; a stream that is silent for longer is dead.
@@ -60,10 +60,10 @@ class Watch:
             self.ended = True
             return False
         if not response.is_success:
-            self._fail(wire.error_of(response))
+            self._fail(problems.error_of(response))
             return False
         if not response.headers.get("Content-Type", "").startswith("text/event-stream"):
-            raise wire.no_service_of_ours(response, "not a stream of events")
+            raise problems.no_service_of_ours(response, "not a stream of events")
         return True
 
     def feed(self, piece: bytes) -> list[Event]:
@@ -73,7 +73,7 @@ class Watch:
             self._last = events[-1].number
             self._terminal = events[-1].kind.terminal
             self._failures = 0
-        else:
+        if not self._terminal:
             self.read_timeout()
         return events
 
@@ -87,7 +87,7 @@ class Watch:
     def broke(self, error: httpx.RequestError) -> None:
         """Raises ``WaitTimeout``, or ``Unreachable`` after too many failures in a row."""
         self.read_timeout()
-        self._fail(wire.error_of(error))
+        self._fail(problems.error_of(error))
 
     def pause(self) -> float:
         """Seconds before the next connection."""

@@ -7,7 +7,6 @@ the asynchronous client differ only in how they carry it out.
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from sfumato.client import errors
+from sfumato.client import errors, problems
 from sfumato.client.results import ImageInfo, Job, JobPage, Model, ModelList, Runtime, RuntimeList
 from sfumato.core.job import JobStatus
 
@@ -88,7 +87,7 @@ class Call(Generic[T]):
         """
         if isinstance(outcome, httpx.Response) and outcome.is_success:
             return Done(self.read(outcome))
-        error = error_of(outcome)
+        error = problems.error_of(outcome)
         patience = error.retry_after if isinstance(error, errors.Overloaded) else None
         worth_it = isinstance(error, errors.Unreachable | errors.Overloaded)
         if not worth_it or attempt > retries or (patience or 0.0) > MAX_RETRY_AFTER:
@@ -209,7 +208,7 @@ def _reader(kind: type[M]) -> Callable[[httpx.Response], M]:
         try:
             return kind.model_validate_json(response.content)
         except ValidationError as error:
-            raise no_service_of_ours(response, str(error.errors()[0]["msg"])) from None
+            raise problems.no_service_of_ours(response, str(error.errors()[0]["msg"])) from None
 
     return read
 
@@ -227,93 +226,3 @@ def finished(job: Job) -> Job:
             f"Job {job.id} failed: {job.error.message}", code=job.error.code, job=job
         )
     return job
-
-
-_BY_STATUS: Mapping[int, type[errors.ClientError]] = {
-    400: errors.InvalidRequest,
-    404: errors.NotFound,
-    409: errors.Conflict,
-    413: errors.InvalidRequest,
-    415: errors.InvalidRequest,
-    422: errors.InvalidRequest,
-    429: errors.Overloaded,
-    503: errors.Overloaded,
-}
-
-
-#: What load balancers say in words of their own while a service restarts behind them.
-_FROM_A_PROXY = (429, 502, 503, 504)
-
-
-class _Problem(BaseModel):
-    """RFC 9457's ``application/problem+json``, as the service writes it."""
-
-    detail: str
-    code: str
-    field: str | None = None
-    accepted: str | list[str] | None = None
-
-
-def error_of(outcome: httpx.Response | httpx.RequestError) -> errors.ClientError:
-    """The error for an answer that is none, or for a connection that broke."""
-    if isinstance(outcome, httpx.RequestError):
-        return _unreachable(outcome)
-    try:
-        problem = _Problem.model_validate_json(outcome.content)
-    except ValidationError:
-        if outcome.status_code in _FROM_A_PROXY:
-            return errors.Overloaded(
-                f"{outcome.request.url.host} answers with status {outcome.status_code}: what stands "
-                "before the service does not reach it.",
-                code="unavailable",
-                status=outcome.status_code,
-            )
-        return no_service_of_ours(outcome, f"status {outcome.status_code}")
-    kind = _BY_STATUS.get(outcome.status_code, errors.ServiceFailed)
-    error = kind(
-        problem.detail,
-        code=problem.code,
-        status=outcome.status_code,
-        field=problem.field,
-        accepted=problem.accepted,
-    )
-    if isinstance(error, errors.Overloaded):
-        error.retry_after = _seconds(outcome.headers.get("Retry-After"))
-    return error
-
-
-def _seconds(text: str | None) -> float | None:
-    try:
-        return max(0.0, float(text)) if text else None
-    except ValueError:
-        return None  # a date; no service of ours writes one
-
-
-def _unreachable(error: httpx.RequestError) -> errors.Unreachable:
-    url = error.request.url
-    place = f"{url.scheme}://{url.netloc.decode()}"
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
-        message = (
-            f"No service answers at {place} ({_reason(error)}). "
-            "Start one with `sfumato serve`, or give its address."
-        )
-    else:
-        message = (
-            f"The connection to {place} broke ({_reason(error)}). "
-            "A job that was accepted is not lost."
-        )
-    return errors.Unreachable(message, code="unreachable")
-
-
-def _reason(error: httpx.RequestError) -> str:
-    """Its words without the system's number; its class where it has none, as timeouts have."""
-    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
-
-
-def no_service_of_ours(response: httpx.Response, finding: str) -> errors.UnexpectedAnswer:
-    return errors.UnexpectedAnswer(
-        f"{response.request.url.copy_with(query=None)} answers, but not as a Sfumato service of "
-        f"this version does ({finding}). Is the address right?",
-        code="unexpected_answer",
-        status=response.status_code,
-    )

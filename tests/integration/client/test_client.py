@@ -307,6 +307,22 @@ async def test_waiting_has_an_end_though_the_stream_stays_open(
     assert service.requests[-1].path.endswith("/cancel")
 
 
+async def test_waiting_has_an_end_though_events_keep_coming(
+    service: Service, caller: Caller
+) -> None:
+    def go_on(exchange: Exchange) -> None:
+        exchange.begin_stream()
+        number = 0
+        while not service.over.wait(0.05):
+            number += 1
+            exchange.wfile.write(event(number, "step", step=number, steps=10**6))
+            exchange.wfile.flush()
+
+    service.script = [go_on]
+    with pytest.raises(WaitTimeout):
+        await caller.call("wait", JOB_ID, timeout=0.3)
+
+
 async def test_a_cancelled_task_cancels_its_job(service: Service) -> None:
     streaming = asyncio.Event()
     loop = asyncio.get_running_loop()
