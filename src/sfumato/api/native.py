@@ -14,9 +14,9 @@ from sfumato.api import events
 from sfumato.api.body import openapi_body, read_json
 from sfumato.api.connection import ClientGone, while_connected
 from sfumato.api.context import Context
+from sfumato.api.requests import JobRequest
 from sfumato.api.schemas import (
     JobList,
-    JobRequest,
     JobView,
     ModelList,
     ModelView,

@@ -8,7 +8,7 @@ import pytest
 
 from sfumato.api.body import MAX_DEPTH, loads, parse
 from sfumato.api.problems import InvalidJson
-from sfumato.api.schemas import JobRequest
+from sfumato.api.requests import JobRequest
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.request import GenerationRequest
 

@@ -18,7 +18,7 @@ from sfumato.api.body import openapi_body, read_json
 from sfumato.api.connection import ClientGone, while_connected
 from sfumato.api.context import ApiContext, Context
 from sfumato.api.problems import status_of
-from sfumato.api.schemas import Name, Sampler, Seed, Side, Whole
+from sfumato.api.requests import Name, Sampler, Seed, Side, Whole
 from sfumato.core.errors import InvalidRequest, JobFinished
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.request import GenerationRequest
