@@ -15,6 +15,7 @@ import typer
 
 from sfumato.cli.options import Data, Json, Server, load_settings
 from sfumato.cli.output import describe_timings, print_json, printable
+from sfumato.cli.progress import Display, Follower, Stage, display
 from sfumato.core.errors import DataFolderInUse, InvalidRequest, Unavailable
 from sfumato.core.request import GenerationRequest, OutputFormat
 
@@ -124,13 +125,14 @@ def _generate(
 ) -> Generation:
     # With one key, submitting again to another service on the same data folder finds the job.
     key = secrets.token_urlsafe(24)
-    for tried in range(1, _SERVICES_TRIED + 1):
-        try:
-            with _service(server, data) as client:
-                return _follow(client, prompt, options, key)
-        except Exception as error:
-            if server is not None or tried == _SERVICES_TRIED or not _lost_the_folder(error):
-                raise
+    with display() as shown:
+        for tried in range(1, _SERVICES_TRIED + 1):
+            try:
+                with _service(server, data, shown) as client:
+                    return _follow(client, prompt, options, key, shown)
+            except Exception as error:
+                if server is not None or tried == _SERVICES_TRIED or not _lost_the_folder(error):
+                    raise
     raise AssertionError  # pragma: no cover - the last try returns or raises
 
 
@@ -142,7 +144,7 @@ def _lost_the_folder(error: Exception) -> bool:
 
 
 @contextmanager
-def _service(server: str | None, data: Path | None) -> Iterator[Client]:
+def _service(server: str | None, data: Path | None, shown: Display) -> Iterator[Client]:
     """A client of the service named, of the one found on the data folder, or of our own."""
     with ExitStack() as stack:
         private = None
@@ -155,6 +157,7 @@ def _service(server: str | None, data: Path | None) -> Iterator[Client]:
                 from sfumato.cli.private_service import PrivateService  # noqa: PLC0415
 
                 private = stack.enter_context(PrivateService(settings))
+                shown.show(Stage("starting a service"))
         # Loaded only now, while the service starts.
         from sfumato.client import Client, Unreachable  # noqa: PLC0415
 
@@ -173,9 +176,12 @@ def _service(server: str | None, data: Path | None) -> Iterator[Client]:
 
 
 def _follow(
-    client: Client, prompt: str, options: Mapping[str, object], idempotency_key: str
+    client: Client,
+    prompt: str,
+    options: Mapping[str, object],
+    idempotency_key: str,
+    shown: Display,
 ) -> Generation:
-    from sfumato.cli.progress import Follower, display  # noqa: PLC0415
     from sfumato.client import ClientError  # noqa: PLC0415
     from sfumato.client.wire import finished  # noqa: PLC0415
 
@@ -190,10 +196,7 @@ def _follow(
             return None
 
     try:
-        with (
-            display() as shown,
-            Follower(shown, why_waiting).following() as take,
-        ):
+        with Follower(shown, why_waiting).following() as take:
             for event in client.stream(job.id):
                 take(event)
     except KeyboardInterrupt:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from sfumato.cli.output import printable
 from sfumato.core.events import Event, EventKind
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
 
 _POLL_SECONDS = 1.0
 
@@ -100,8 +97,9 @@ def bar() -> Iterator[Display]:
         yield _Bar()
 
 
-def display(stream: TextIO = sys.stderr) -> AbstractContextManager[Display]:
-    return bar() if stream.isatty() else nullcontext(Lines(stream))
+def display() -> AbstractContextManager[Display]:
+    """The one that fits standard error."""
+    return bar() if sys.stderr.isatty() else nullcontext(Lines(sys.stderr))
 
 
 class Follower:

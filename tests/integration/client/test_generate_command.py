@@ -167,8 +167,9 @@ def test_a_service_that_does_not_start_says_why_in_one_line(tmp_path: Path) -> N
     (tmp_path / "data").write_text("a file, not a folder")
     status, out, err = generate(tmp_path)
     assert (status, out) == (1, "")
-    assert err.count("\n") == 1
-    assert "data folder" in err
+    started, refused = err.splitlines()
+    assert started == "starting a service"
+    assert refused.startswith("Error: The data folder")
     assert processes_on(tmp_path) == []
 
 
