@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from sfumato.adapters.sql.rows import document, documents, event_values
 from sfumato.adapters.sql.schema import attempts, events, jobs
@@ -14,44 +15,71 @@ from sfumato.core.events import EventKind, NewEvent
 from sfumato.core.job import AttemptOutcome, ImageRecord, JobError, JobStatus, Timings
 
 
-def is_queued(job_id: str) -> ColumnElement[bool]:
-    return and_(jobs.c.id == job_id, jobs.c.status == JobStatus.QUEUED.value)
-
-
-def is_held(job_id: str, token: int) -> ColumnElement[bool]:
-    """Running, under this very token."""
-    return and_(
-        jobs.c.id == job_id,
-        jobs.c.status == JobStatus.RUNNING.value,
-        jobs.c.attempt == token,
+def _change(*guard: ColumnElement[bool]) -> ReturningUpdate[Any]:
+    """A change of the one job that meets the guard. Built once, as to build one costs more than to
+    run it; the columns to set are the parameters that carry a column's name."""
+    return (
+        jobs.update()
+        .where(jobs.c.id == bindparam("job"), *guard)
+        .values(last_event=jobs.c.last_event + bindparam("events", 1))
+        .returning(*jobs.c)
     )
+
+
+def _counting(statement: ReturningUpdate[Any]) -> ReturningUpdate[Any]:
+    """The same, and what the parameters name is added to the counts."""
+    return statement.values(
+        attempt=jobs.c.attempt + bindparam("more_attempts", 0),
+        failures=jobs.c.failures + bindparam("more_failures", 0),
+        losses=jobs.c.losses + bindparam("more_losses", 0),
+    )
+
+
+_is_running = jobs.c.status == JobStatus.RUNNING.value
+#: Running under this very token. ``HELD`` and its kin need the parameter ``token``.
+_is_held = and_(_is_running, jobs.c.attempt == bindparam("token"))
+
+QUEUED = _counting(_change(jobs.c.status == JobStatus.QUEUED.value))
+HELD = _counting(_change(_is_held))
+HELD_BUT_CANCELED = _change(_is_held, jobs.c.cancel_requested)
+RUNNING_UNASKED = _change(_is_running, jobs.c.cancel_requested.is_(False))
+FAILED = _change(jobs.c.status == JobStatus.FAILED.value)
+
+EXTEND_LEASE = jobs.update().where(jobs.c.id == bindparam("job"), _is_held)
+
+_DROP_PREVIEWS = (
+    events.update()
+    .where(events.c.job_id == bindparam("job"), events.c.preview.is_not(None))
+    .values(preview=None)
+)
+_END_ATTEMPT = attempts.update().where(
+    attempts.c.job_id == bindparam("job"), attempts.c.number == bindparam("token")
+)
+_SET_NOTES = jobs.update().where(jobs.c.id == bindparam("job"))
+_NOTE = events.insert()
 
 
 def change(
-    connection: Connection, guard: ColumnElement[bool], *, count: int = 1, **values: Any
+    connection: Connection, statement: ReturningUpdate[Any], job_id: str, **values: Any
 ) -> Row[Any] | None:
-    """Change the one job that meets the guard and take the next ``count`` event numbers for it.
+    """Change the job, if it meets the statement's guard, and take its next event number; more of
+    them with ``events=n``.
 
-    Answers the row as it is now, its ``last_event`` the last of those numbers; None when no job
-    meets the guard, and then nothing has changed.
+    Answers the row as it is now, its ``last_event`` the last number taken; None when the guard
+    was not met, and then nothing has changed.
     """
-    statement = (
-        jobs.update()
-        .where(guard)
-        .values(last_event=jobs.c.last_event + count, **values)
-        .returning(*jobs.c)
-    )
-    return connection.execute(statement).one_or_none()
+    return connection.execute(statement, {"job": job_id, **values}).one_or_none()
 
 
 def note(connection: Connection, job_id: str, number: int, event: NewEvent) -> None:
     """Keep an event under a number that :func:`change` took."""
-    connection.execute(events.insert(), event_values(job_id, number, event))
+    connection.execute(_NOTE, event_values(job_id, number, event))
 
 
 def end(
     connection: Connection,
-    guard: ColumnElement[bool],
+    statement: ReturningUpdate[Any],
+    job_id: str,
     *,
     status: JobStatus,
     now: float,
@@ -59,57 +87,47 @@ def end(
     error: JobError | None = None,
     timings: Timings | None = None,
     notes: Sequence[str] = (),
-    failures: int = 0,
+    **values: Any,
 ) -> bool:
-    """End the job that meets the guard: its final status, the terminal event, no more previews.
-
-    ``failures`` is added to its count of failed attempts.
-    """
-    values: dict[str, Any] = {
-        "status": status.value,
-        "finished_at": now,
-        "lease_until": None,
-        "checkpoint": None,
-        "images": documents(images),
-        "error": document(error) if error is not None else None,
-    }
+    """End the job, if it meets the guard: its final status, the terminal event, no more previews."""
     if timings is not None:
         values["timings"] = document(timings)
-    if failures:
-        values["failures"] = jobs.c.failures + failures
-    row = change(connection, guard, **values)
+    row = change(
+        connection,
+        statement,
+        job_id,
+        status=status.value,
+        finished_at=now,
+        lease_until=None,
+        checkpoint=None,
+        images=documents(images),
+        error=document(error) if error is not None else None,
+        **values,
+    )
     if row is None:
         return False
     if notes:
-        _add_notes(connection, row, notes)
-    with_preview = and_(events.c.job_id == row.id, events.c.preview.is_not(None))
-    connection.execute(events.update().where(with_preview).values(preview=None))
+        had = json.loads(row.notes)
+        both = [*had, *(note for note in notes if note not in had)]
+        connection.execute(_SET_NOTES, {"job": job_id, "notes": json.dumps(both)})
+    connection.execute(_DROP_PREVIEWS, {"job": job_id})
     data: dict[str, Any] = {}
     if status is JobStatus.SUCCEEDED:
         data = {"images": len(images)}
     elif error is not None:
         data = {"code": error.code, "message": error.message}
-    note(connection, row.id, row.last_event, NewEvent(EventKind(status.value), now, data))
+    note(connection, job_id, row.last_event, NewEvent(EventKind(status.value), now, data))
     return True
 
 
 def end_attempt(
     connection: Connection,
     job_id: str,
-    number: int,
+    token: int,
     *,
     now: float,
     outcome: AttemptOutcome,
     reason: str | None,
 ) -> None:
-    connection.execute(
-        attempts.update()
-        .where(attempts.c.job_id == job_id, attempts.c.number == number)
-        .values(ended_at=now, outcome=outcome.value, reason=reason)
-    )
-
-
-def _add_notes(connection: Connection, row: Row[Any], notes: Sequence[str]) -> None:
-    had = json.loads(row.notes)
-    both = [*had, *(note for note in notes if note not in had)]
-    connection.execute(jobs.update().where(jobs.c.id == row.id).values(notes=json.dumps(both)))
+    values = {"ended_at": now, "outcome": outcome.value, "reason": reason}
+    connection.execute(_END_ATTEMPT, {"job": job_id, "token": token, **values})

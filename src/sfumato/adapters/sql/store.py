@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func, or_, select, tuple_
+from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, tuple_
 
 from sfumato.adapters.sql import changes
 from sfumato.adapters.sql.database import Database
@@ -23,9 +23,25 @@ from sfumato.core.job import (
     JobStatus,
     Timings,
 )
-from sfumato.core.ports import JobCounts, JobPage
+from sfumato.core.ports import Change, JobCounts, JobPage
 
 _ID_IS_USED = select(jobs.c.id).where(jobs.c.id == bindparam("used"))
+_NEW_JOB = jobs.insert()
+_NEW_ATTEMPT = attempts.insert()
+_JOB = select(jobs).where(jobs.c.id == bindparam("wanted"))
+_OF_KEY = select(jobs).where(jobs.c.idempotency_key == bindparam("key"))
+_COUNTS = (
+    select(jobs.c.status, func.count(), func.min(jobs.c.created_at))
+    .where(jobs.c.runtime == bindparam("of_runtime"))
+    .where(jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.RUNNING.value]))
+    .group_by(jobs.c.status)
+)
+_EVENTS = (
+    select(events)
+    .where(events.c.job_id == bindparam("of_job"), events.c.number > bindparam("after"))
+    .order_by(events.c.number)
+    .limit(bindparam("at_most"))
+)
 
 
 class SqlJobStore:
@@ -55,12 +71,8 @@ class SqlJobStore:
         return JobPage(page, encode_cursor(page[-1].created_at, page[-1].id) if more else None)
 
     async def counts(self, runtime: str) -> JobCounts:
-        statement = (
-            select(jobs.c.status, func.count(), func.min(jobs.c.created_at))
-            .where(jobs.c.runtime == runtime, _is_open())
-            .group_by(jobs.c.status)
-        )
-        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        values = {"of_runtime": runtime}
+        rows = await self._database.read(lambda c: c.execute(_COUNTS, values).all())
         by_status = {status: (count, oldest) for status, count, oldest in rows}
         queued, oldest = by_status.get(JobStatus.QUEUED.value, (0, None))
         running, _ = by_status.get(JobStatus.RUNNING.value, (0, None))
@@ -82,13 +94,8 @@ class SqlJobStore:
         return [attempt_of(row) for row in rows]
 
     async def events(self, job_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
-        statement = (
-            select(events)
-            .where(events.c.job_id == job_id, events.c.number > after)
-            .order_by(events.c.number)
-            .limit(limit)
-        )
-        rows = await self._database.read(lambda connection: connection.execute(statement).all())
+        values = {"of_job": job_id, "after": after, "at_most": limit}
+        rows = await self._database.read(lambda c: c.execute(_EVENTS, values).all())
         return [event_of(row) for row in rows]
 
     async def expired(self, *, now: float, limit: int = 100) -> Sequence[Job]:
@@ -103,7 +110,7 @@ class SqlJobStore:
         waiting = and_(jobs.c.status == JobStatus.QUEUED.value, jobs.c.rung_at < before)
         return await self._jobs(select(jobs).where(waiting).order_by(jobs.c.rung_at).limit(limit))
 
-    async def changes(self) -> AsyncGenerator[frozenset[str], None]:
+    async def changes(self) -> AsyncGenerator[frozenset[Change], None]:
         latest = select(func.coalesce(func.max(events.c.seq), 0))
         with self._database.wakeups.subscribe() as changed:
             seen = await self._database.read(lambda c: int(c.scalar(latest) or 0))
@@ -111,11 +118,13 @@ class SqlJobStore:
             while True:
                 await changed.wait()
                 changed.clear()
-                newer = select(events.c.seq, events.c.job_id).where(events.c.seq > seen)
+                newer = select(events.c.seq, events.c.job_id, events.c.kind).where(
+                    events.c.seq > seen
+                )
                 rows = await self._database.read(lambda c, s=newer: c.execute(s).all())  # type: ignore[misc]
                 if rows:
                     seen = max(row.seq for row in rows)
-                    yield frozenset(row.job_id for row in rows)
+                    yield frozenset(Change(row.job_id, EventKind(row.kind)) for row in rows)
 
     async def close(self) -> None:
         """The database is closed by whoever opened it."""
@@ -131,14 +140,12 @@ class SqlJobStore:
 
         def work(connection: Connection) -> Row[Any] | None:
             if idempotency_key is not None:
-                first = connection.execute(
-                    select(jobs).where(jobs.c.idempotency_key == idempotency_key)
-                ).one_or_none()
+                first = connection.execute(_OF_KEY, {"key": idempotency_key}).one_or_none()
                 if first is not None:
                     return _same_request(first, values["request_hash"])
             if connection.scalar(_ID_IS_USED, {"used": job.id}) is not None:
                 raise Conflict(f"There is a job {job.id} already; it is untouched.", field="id")
-            connection.execute(jobs.insert(), values)
+            connection.execute(_NEW_JOB, values)
             changes.note(connection, job.id, 1, NewEvent(EventKind.QUEUED, job.created_at))
             return None
 
@@ -151,16 +158,17 @@ class SqlJobStore:
         def work(connection: Connection) -> Row[Any] | None:
             row = changes.change(
                 connection,
-                changes.is_queued(job_id),
+                changes.QUEUED,
+                job_id,
                 status=JobStatus.RUNNING.value,
-                attempt=jobs.c.attempt + 1,
+                more_attempts=1,
                 worker=worker,
                 started_at=now,
                 lease_until=lease_until,
             )
             if row is not None:
                 connection.execute(
-                    attempts.insert(),
+                    _NEW_ATTEMPT,
                     {"job_id": job_id, "number": row.attempt, "worker": worker, "started_at": now},
                 )
                 data = {"attempt": row.attempt, "worker": worker}
@@ -172,14 +180,13 @@ class SqlJobStore:
         return None if row is None else job_of(row)
 
     async def extend_lease(self, job_id: str, token: int, *, lease_until: float) -> bool:
-        statement = (
-            jobs.update().where(changes.is_held(job_id, token)).values(lease_until=lease_until)
-        )
-        return await self._database.write(lambda c: c.execute(statement).rowcount) == 1
+        values = {"job": job_id, "token": token, "lease_until": lease_until}
+        write = self._database.write
+        return await write(lambda c: c.execute(changes.EXTEND_LEASE, values).rowcount) == 1
 
     async def append(self, job_id: str, token: int, events: Sequence[NewEvent]) -> bool:
         def work(connection: Connection) -> bool:
-            row = changes.change(connection, changes.is_held(job_id, token), count=len(events))
+            row = changes.change(connection, changes.HELD, job_id, token=token, events=len(events))
             if row is None:
                 return False
             first = row.last_event - len(events) + 1
@@ -206,14 +213,16 @@ class SqlJobStore:
         def work(connection: Connection) -> bool:
             ended = changes.end(
                 connection,
-                changes.is_held(job_id, token),
+                changes.HELD,
+                job_id,
+                token=token,
                 status=status,
                 now=now,
                 images=images,
                 error=error,
                 timings=timings,
                 notes=notes,
-                failures=int(status is JobStatus.FAILED),
+                more_failures=int(status is JobStatus.FAILED),
             )
             if ended:
                 reason = error.message if error is not None else None
@@ -234,25 +243,27 @@ class SqlJobStore:
         now: float,
         checkpoint: str | None = None,
     ) -> bool:
-        held = changes.is_held(job_id, token)
-
         def work(connection: Connection) -> bool:
             canceled = changes.end(
                 connection,
-                and_(held, jobs.c.cancel_requested),
+                changes.HELD_BUT_CANCELED,
+                job_id,
+                token=token,
                 status=JobStatus.CANCELED,
                 now=now,
             )
             if not canceled:
                 row = changes.change(
                     connection,
-                    held,
+                    changes.HELD,
+                    job_id,
+                    token=token,
                     status=JobStatus.QUEUED.value,
                     worker=None,
                     lease_until=None,
                     rung_at=now,
-                    failures=jobs.c.failures + int(outcome is AttemptOutcome.FAILED),
-                    losses=jobs.c.losses + int(outcome is AttemptOutcome.LOST),
+                    more_failures=int(outcome is AttemptOutcome.FAILED),
+                    more_losses=int(outcome is AttemptOutcome.LOST),
                     checkpoint=checkpoint,
                 )
                 if row is None:
@@ -265,16 +276,12 @@ class SqlJobStore:
         return await self._database.write(work)
 
     async def cancel(self, job_id: str, *, now: float) -> Job:
-        running = and_(
-            jobs.c.id == job_id,
-            jobs.c.status == JobStatus.RUNNING.value,
-            jobs.c.cancel_requested.is_(False),
-        )
-
         def work(connection: Connection) -> Job:
-            queued = changes.is_queued(job_id)
-            if not changes.end(connection, queued, status=JobStatus.CANCELED, now=now):
-                row = changes.change(connection, running, cancel_requested=True)
+            canceled = JobStatus.CANCELED
+            if not changes.end(connection, changes.QUEUED, job_id, status=canceled, now=now):
+                row = changes.change(
+                    connection, changes.RUNNING_UNASKED, job_id, cancel_requested=True
+                )
                 if row is not None:
                     event = NewEvent(EventKind.CANCELING, now)
                     changes.note(connection, job_id, row.last_event, event)
@@ -286,7 +293,8 @@ class SqlJobStore:
         return await self._database.write(
             lambda connection: changes.end(
                 connection,
-                changes.is_queued(job_id),
+                changes.QUEUED,
+                job_id,
                 status=JobStatus.FAILED,
                 now=now,
                 error=error,
@@ -294,12 +302,11 @@ class SqlJobStore:
         )
 
     async def redrive(self, job_id: str, *, now: float) -> Job | None:
-        failed = and_(jobs.c.id == job_id, jobs.c.status == JobStatus.FAILED.value)
-
         def work(connection: Connection) -> Row[Any] | None:
             row = changes.change(
                 connection,
-                failed,
+                changes.FAILED,
+                job_id,
                 status=JobStatus.QUEUED.value,
                 finished_at=None,
                 error=None,
@@ -327,12 +334,8 @@ class SqlJobStore:
         return await self._database.write(lambda c: list(c.execute(statement).scalars()))
 
 
-def _is_open() -> ColumnElement[bool]:
-    return jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.RUNNING.value])
-
-
 def _get(connection: Connection, job_id: str) -> Job:
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    row = connection.execute(_JOB, {"wanted": job_id}).one_or_none()
     if row is None:
         raise NotFound(f"There is no job {job_id!r}.")
     return job_of(row)
