@@ -21,7 +21,7 @@ from sfumato.api.problems import status_of
 from sfumato.api.requests import Name, Sampler, Seed, Side, Whole
 from sfumato.core.errors import InvalidRequest, JobFinished
 from sfumato.core.job import Job, JobStatus
-from sfumato.core.request import GenerationRequest
+from sfumato.core.request import MAX_PROMPT_CHARACTERS, GenerationRequest
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class GenerateRequest(BaseModel):
         json_schema_extra={"examples": [{"prompt": "a castle at night"}]},
     )
 
-    prompt: str = Field(description="What to draw.")
+    prompt: str = Field(description=f"What to draw: 1 to {MAX_PROMPT_CHARACTERS} characters.")
     guidance_scale: float = Field(7.0, description="A number from 0 to 50.")
     num_inference_steps: Whole = Field(28, description="A whole number from 1 to 150.")
     seed: Seed = None
@@ -96,7 +96,7 @@ async def _take_back(context: ApiContext, job: Job) -> None:
         await context.tracking.cancel(job.id)
     except JobFinished:
         return
-    log.info("job %s is canceled: its caller dropped the connection", job.id)
+    log.info("job %s is to stop: its caller dropped the connection", job.id)
 
 
 def _headers(job: Job) -> dict[str, str]:
