@@ -259,11 +259,13 @@ class JobStoreContract:
         jobs = [await (store, elsewhere)[n % 2].create(new_job()) for n in range(6)]
         missing = {job.id for job in jobs}
         while missing:
-            missing -= await anext(changes)
+            missing -= {change.job_id for change in await anext(changes)}
         won = await claimed(elsewhere, jobs[0])
-        assert await anext(changes) == {won.id}
+        assert await anext(changes) == {(won.id, EventKind.STARTED)}
+        await elsewhere.append(won.id, 1, [NewEvent(EventKind.STEP, 4)])
+        assert await anext(changes) == {(won.id, EventKind.STEP)}
         await store.cancel(won.id, now=5)
-        assert await anext(changes) == {won.id}
+        assert await anext(changes) == {(won.id, EventKind.CANCELING)}
         await changes.aclose()
 
     # -- other ways out of running ---------------------------------------------------------------

@@ -26,6 +26,7 @@ from sfumato.core.job import (
     Timings,
 )
 from sfumato.core.ports import (
+    Change,
     Clock,
     JobCounts,
     JobPage,
@@ -43,7 +44,7 @@ class MemoryJobStore:
         self._attempts: dict[str, list[Attempt]] = defaultdict(list)
         self._events: dict[str, list[Event]] = defaultdict(list)
         self._keys: dict[str, str] = {}
-        self._watchers: set[asyncio.Queue[str]] = set()
+        self._watchers: set[asyncio.Queue[Change]] = set()
 
     async def create(self, job: Job, *, idempotency_key: str | None = None) -> Job:
         if idempotency_key is not None and idempotency_key in self._keys:
@@ -261,16 +262,16 @@ class MemoryJobStore:
         self._keys = {key: job_id for key, job_id in self._keys.items() if job_id not in old}
         return old
 
-    async def changes(self) -> AsyncGenerator[frozenset[str], None]:
-        changed: asyncio.Queue[str] = asyncio.Queue()
+    async def changes(self) -> AsyncGenerator[frozenset[Change], None]:
+        changed: asyncio.Queue[Change] = asyncio.Queue()
         self._watchers.add(changed)
         try:
             yield frozenset()
             while True:
-                job_ids = {await changed.get()}
+                changes = {await changed.get()}
                 while not changed.empty():
-                    job_ids.add(changed.get_nowait())
-                yield frozenset(job_ids)
+                    changes.add(changed.get_nowait())
+                yield frozenset(changes)
         finally:
             self._watchers.discard(changed)
 
@@ -306,7 +307,7 @@ class MemoryJobStore:
         events = self._events[job_id]
         events.append(Event(job_id, len(events) + 1, event.kind, event.at, dict(event.data)))
         for watcher in self._watchers:
-            watcher.put_nowait(job_id)
+            watcher.put_nowait(Change(job_id, event.kind))
 
 
 def _turn(job: Job) -> tuple[int, float, str]:

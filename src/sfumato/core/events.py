@@ -39,6 +39,11 @@ class EventKind(StrEnum):
     def terminal(self) -> bool:
         return self in (EventKind.SUCCEEDED, EventKind.FAILED, EventKind.CANCELED)
 
+    @property
+    def progress(self) -> bool:
+        """It tells how far a running attempt is, and changes nothing in the job itself."""
+        return self in (EventKind.LOADING, EventKind.STEP, EventKind.IMAGE)
+
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:

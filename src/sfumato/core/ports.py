@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from sfumato.core.events import Event, NewEvent
+from sfumato.core.events import Event, EventKind, NewEvent
 from sfumato.core.job import (
     Attempt,
     AttemptOutcome,
@@ -58,6 +58,13 @@ class JobCounts:
     queued: int
     running: int
     oldest_queued_at: float | None
+
+
+class Change(NamedTuple):
+    """That an event of this kind has come to a job."""
+
+    job_id: str
+    kind: EventKind
 
 
 class JobStore(Protocol):
@@ -182,8 +189,8 @@ class JobStore(Protocol):
         """Delete jobs that finished before ``before``, with their events; answers their ids."""
         ...
 
-    def changes(self) -> AsyncGenerator[frozenset[str], None]:
-        """Ids of jobs that changed, by any process, until the iterator is closed.
+    def changes(self) -> AsyncGenerator[frozenset[Change], None]:
+        """What changed, by any process, until the iterator is closed.
 
         The first item is empty and says that the subscription stands: whoever reads a job after
         it misses nothing.

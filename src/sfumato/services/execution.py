@@ -6,6 +6,7 @@ store; a remote worker has the same methods over HTTPS.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
@@ -91,9 +92,21 @@ class Execution:
             )
             if delivery is None:
                 return None
-            assignment = await self._claim(delivery)
+            assignment = await self._claim_or_give_back(delivery)
             if assignment is not None:
                 return assignment
+
+    async def _claim_or_give_back(self, delivery: Delivery) -> Assignment | None:
+        """Claim the job; a claim won while the caller gave up goes straight back."""
+        claim = asyncio.ensure_future(self._claim(delivery))
+        try:
+            return await asyncio.shield(claim)
+        except asyncio.CancelledError:
+            assignment = await claim
+            if assignment is not None:
+                reason = "its worker stopped before it began"
+                await self.release(assignment, reason=reason, checkpoint={})
+            raise
 
     async def _claim(self, delivery: Delivery) -> Assignment | None:
         now = self._clock.now()

@@ -73,7 +73,7 @@ class Tracking:
 
         Raises ``NotFound``, before the first event.
         """
-        with self._watcher.subscribe(job_id) as changed:
+        with self._watcher.subscribe(job_id, progress=True) as changed:
             while True:
                 changed.clear()
                 # The status is read first: when it is final, every event is there to be read.

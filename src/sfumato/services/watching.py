@@ -6,16 +6,18 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Self
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.ports import JobStore
+from sfumato.core.ports import Change, JobStore
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = 0.5
+#: In place of a job's id: every job.
+_ANY = ""
 
 
 class JobWatcher:
@@ -28,8 +30,8 @@ class JobWatcher:
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
-        self._waiters: dict[str, set[asyncio.Event]] = defaultdict(set)
-        self._any: set[asyncio.Event] = set()
+        self._all: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._states: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -50,43 +52,59 @@ class JobWatcher:
                 await self._task
 
     @contextlib.contextmanager
-    def subscribe(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set at each change of the job; the waiter clears it."""
-        changed = asyncio.Event()
-        self._waiters[job_id].add(changed)
-        try:
+    def subscribe(self, job_id: str, *, progress: bool = False) -> Iterator[asyncio.Event]:
+        """An event that is set when the job changes; the waiter clears it.
+
+        Args:
+            progress: whether it is also set when an attempt only got further.
+        """
+        with self._enrolled(self._all if progress else self._states, job_id) as changed:
             yield changed
-        finally:
-            waiters = self._waiters[job_id]
-            waiters.discard(changed)
-            if not waiters:
-                del self._waiters[job_id]
 
     @contextlib.contextmanager
     def subscribe_all(self) -> Iterator[asyncio.Event]:
-        """An event that is set at each change of any job."""
+        """An event that is set when any job changes, by more than progress."""
+        with self._enrolled(self._states, _ANY) as changed:
+            yield changed
+
+    @contextlib.contextmanager
+    def _enrolled(
+        self, waiters: dict[str, set[asyncio.Event]], job_id: str
+    ) -> Iterator[asyncio.Event]:
         changed = asyncio.Event()
-        self._any.add(changed)
+        waiters[job_id].add(changed)
         try:
             yield changed
         finally:
-            self._any.discard(changed)
+            waiters[job_id].discard(changed)
+            if not waiters[job_id]:
+                del waiters[job_id]
 
     async def _follow(self, standing: asyncio.Event) -> None:
         while True:
             try:
                 async with contextlib.aclosing(self._store.changes()) as changes:
-                    async for job_ids in changes:
+                    async for items in changes:
                         standing.set()
-                        self._wake(job_ids)
+                        self._wake(items)
             except SfumatoError as error:
                 log.warning("the subscription to job changes broke (%s); subscribing again", error)
-            self._wake(frozenset(self._waiters))
+            self._wake_everybody()
             await asyncio.sleep(_RETRY_SECONDS)
 
-    def _wake(self, job_ids: frozenset[str]) -> None:
-        for changed in self._any:
+    def _wake(self, changes: frozenset[Change]) -> None:
+        for change in changes:
+            self._set(self._all, change.job_id)
+            if not change.kind.progress:
+                self._set(self._states, change.job_id)
+                self._set(self._states, _ANY)
+
+    def _wake_everybody(self) -> None:
+        for waiters in (self._all, self._states):
+            for job_id in waiters:
+                self._set(waiters, job_id)
+
+    @staticmethod
+    def _set(waiters: Mapping[str, set[asyncio.Event]], job_id: str) -> None:
+        for changed in waiters.get(job_id, ()):
             changed.set()
-        for job_id in job_ids:
-            for changed in self._waiters.get(job_id, ()):
-                changed.set()
