@@ -110,12 +110,15 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=DEFAULTS["guidance_scale"])
     parser.add_argument("--seed", type=int, default=1000)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch decides")
     parser.add_argument("--train-only", action="store_true", help="train the judge and stop")
     parser.add_argument("--no-ceiling", action="store_true", help="generated pictures alone")
     parser.add_argument("--sheet", type=Path, help="also write 64 of the pictures as one")
     parser.add_argument("--output", type=Path, help="also write the JSON there")
     args = parser.parse_args()
 
+    if args.threads:
+        torch.set_num_threads(args.threads)
     judge = load_or_train(args.work / "judge.pt", *read_set(args.work / "train"))
     held_pixels, held_scenes = read_set(args.work / "held-out")
     report: dict[str, object] = {}

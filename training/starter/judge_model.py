@@ -21,15 +21,15 @@ HEADS: dict[str, tuple[str, ...]] = {
     "object": (*OBJECTS, NONE),
 }
 #: Pictures are averaged down to this side: detail a person would not miss should not decide.
-SIDE = 64
+SIDE = 32
 
 
 class Judge(nn.Module):
-    """Five strided convolutions and three linear heads."""
+    """Four convolutions, three of them strided, and three linear heads."""
 
     def __init__(self) -> None:
         super().__init__()
-        widths = (3, 24, 48, 96, 128, 128)
+        widths = (3, 32, 64, 96, 128)
         layers: list[nn.Module] = []
         for i, (a, b) in enumerate(pairwise(widths)):
             stride = 1 if i == 0 else 2
@@ -38,13 +38,13 @@ class Judge(nn.Module):
         self.heads = nn.ModuleDict({k: nn.Linear(128 * 16, len(v)) for k, v in HEADS.items()})
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(n, 3, 64, 64) in [-1, 1] to logits (n, classes) for each head."""
+        """(n, 3, 32, 32) in [-1, 1] to logits (n, classes) for each head."""
         features = self.body(images).flatten(1)
         return {name: head(features) for name, head in self.heads.items()}
 
 
 def to_input(pixels: NDArray[np.uint8]) -> Tensor:
-    """(n, s, s, 3) bytes, s a multiple of 64, to (n, 3, 64, 64) in [-1, 1]."""
+    """(n, s, s, 3) bytes, s a multiple of 32, to (n, 3, 32, 32) in [-1, 1]."""
     images = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
     return F.avg_pool2d(images, images.shape[-1] // SIDE)
 
@@ -71,7 +71,7 @@ def train_judge(
     seed: int = 0,
     device: str = "cpu",
 ) -> Judge:
-    """Train on real renders, slightly shifted and blurred now and then.
+    """Train on real renders, slightly shifted, and blurred now and then.
 
     The blur makes the judge fair to pictures that went through a VAE: it then asks what is in
     the picture, and not whether its edges are those of a renderer.
@@ -88,8 +88,9 @@ def train_judge(
         images = to_input(pixels[np.sort(which.numpy())]).to(device)
         which = which.sort().values.to(device)
         if torch.rand((), generator=rng) < 0.5:
-            images = F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
-        dy, dx = torch.randint(-3, 4, (2,), generator=rng).tolist()
+            soft = F.avg_pool2d(images, 3, 1, 1, count_include_pad=False)
+            images = images.lerp(soft, torch.rand((), generator=rng).item())
+        dy, dx = torch.randint(-2, 3, (2,), generator=rng).tolist()
         output = judge(images.roll((dy, dx), (2, 3)))
         loss = sum(
             (F.cross_entropy(output[name], labels[name][which]) for name in HEADS),

@@ -86,7 +86,7 @@ class NoiseSchedule:
             # Nichol and Dhariwal's cosine, https://arxiv.org/abs/2102.09672, equation 17.
             cosine = np.cos((np.arange(count + 1) / count + 0.008) / 1.008 * np.pi / 2) ** 2
             betas = np.minimum(1 - cosine[1:] / cosine[:-1], 0.999)
-        product = np.cumprod(1 - betas)
+        product: Array = np.cumprod(1 - betas, dtype=np.float64)
         if not self.rescale_betas_zero_snr:
             return product
         # https://arxiv.org/abs/2305.08891, algorithm 1: shift and scale so that the end is pure noise.

@@ -36,7 +36,8 @@ class Site:
 
     async def waiters(self, count: int) -> None:
         """Returns once so many jobs are waited for: a leak would run into the timeout."""
-        while len(self.house.watcher._waiters) != count:  # noqa: ASYNC110 - nothing tells of it
+        watcher = self.house.watcher
+        while len(watcher._all) + len(watcher._states) != count:
             await asyncio.sleep(0.001)
 
 

@@ -13,6 +13,8 @@ from sfumato.core.errors import ModelUnusable, OutOfMemory, StorageFull
 from sfumato.core.job import AttemptOutcome, JobStatus
 from sfumato.core.ports import Slot
 from sfumato.engine.fake import FakeEngine
+from sfumato.worker.engine_thread import EngineThread
+from sfumato.worker.loop import Worker
 from tests.support.parts import MODEL, open_house
 
 
@@ -33,6 +35,18 @@ class Gate:
 
     async def wait_reached(self) -> None:
         assert await asyncio.to_thread(self.reached.wait, 30)
+
+
+async def releasing(worker: Worker) -> None:
+    """Returns once the draining worker has asked its engine for the state of what runs."""
+    asked, release_all = asyncio.Event(), worker._release_all
+
+    def spy(engine: EngineThread) -> None:
+        release_all(engine)
+        asked.set()
+
+    worker._release_all = spy  # type: ignore[method-assign]
+    await asked.wait()
 
 
 async def test_a_job_ends_with_pictures_a_recipe_events_and_timings() -> None:
@@ -155,6 +169,7 @@ async def test_a_drained_job_resumes_at_its_step_with_the_same_bytes() -> None:
             job = await house.submit(seed=3, num_inference_steps=9)
             await gate.wait_reached()
             worker.drain()
+            await releasing(worker)
             gate.go_on.set()
         assert (await house.tracking.get(job.id)).status is JobStatus.QUEUED
 
