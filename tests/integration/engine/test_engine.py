@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sfumato.core.errors import EngineFailure, NumericalError
+from sfumato.core.errors import EngineFailure, NumericalError, OutOfMemory, StartupRefused
 from sfumato.core.models import ModelInfo, settle
 from sfumato.core.ports import EncodedImage, ImageTask
 from sfumato.core.request import GenerationRequest, OutputFormat
@@ -146,16 +148,25 @@ def test_a_failed_step_leaves_its_slots_as_they_were(
     engine.step([slot])
     engine.step([twin])
     model = engine._models[sd1.info.name].model
-    with monkeypatch.context() as patch:
-        patch.setattr(model, "predict", _out_of_memory)
-        with pytest.raises(EngineFailure, match="take a step"):
-            engine.step([slot])
+    failures = [
+        (RuntimeError("something odd"), EngineFailure),
+        (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
+        (RuntimeError("DefaultCPUAllocator: not enough memory"), OutOfMemory),
+    ]
+    for raised, expected in failures:
+        with monkeypatch.context() as patch:
+            patch.setattr(model, "predict", _raiser(raised))
+            with pytest.raises(expected, match="take a step"):
+                engine.step([slot])
     assert slot.step == 1
     assert finish(engine, slot)[0].data == finish(engine, twin)[0].data
 
 
-def _out_of_memory(*_: object) -> torch.Tensor:
-    raise RuntimeError("something odd")
+def _raiser(error: Exception) -> Callable[..., torch.Tensor]:
+    def predict(*_: object) -> torch.Tensor:
+        raise error
+
+    return predict
 
 
 def test_the_preview_resembles_the_picture(engine: DiffusionEngine, sd1: TinyModel) -> None:
@@ -177,9 +188,7 @@ def test_the_preview_resembles_the_picture(engine: DiffusionEngine, sd1: TinyMod
 def test_the_picture_is_resampled_to_exactly_the_size_asked_and_holds_its_recipe(
     engine: DiffusionEngine, sd1: TinyModel, output_format: OutputFormat
 ) -> None:
-    model = ModelInfo(
-        **{f: getattr(sd1.info, f) for f in sd1.info.__slots__} | {"sizes": ((32, 32),)}
-    )
+    model = replace(sd1.info, sizes=((SIDE, SIDE),))
     task = task_of(model, "château, 城", width=72, height=40, output_format=output_format)
     (image,) = finish(engine, engine.admit(task))
     assert image.media_type == output_format.media_type
@@ -205,3 +214,26 @@ def test_what_is_cut_from_a_long_prompt_is_said(engine: DiffusionEngine, sd1: Ti
     for _ in range(slot.steps):
         engine.step([slot])
     assert engine.render(slot).recipe["notes"] == list(slot.notes)
+
+
+def test_it_computes_in_half_the_width_where_told_to(sd1: TinyModel) -> None:
+    narrow, wide = (DiffusionEngine("cpu", dtype, threads=1) for dtype in ("bfloat16", "float32"))
+    pictures = []
+    for engine in (narrow, wide):
+        engine.load(sd1.info)
+        slot = engine.admit(task_of(sd1.info))
+        pictures.append(pixels(finish(engine, slot)[0]))
+        assert slot.latents.dtype == torch.float32
+    assert 0 < np.abs(pictures[0] - pictures[1]).mean() < 8
+
+
+def test_a_device_that_is_not_there_is_refused_at_once() -> None:
+    with pytest.raises(StartupRefused, match="'cuda:99'"):
+        DiffusionEngine("cuda:99")
+    with pytest.raises(StartupRefused, match="'float8'"):
+        DiffusionEngine("cpu", "float8")
+
+
+def test_a_model_that_is_not_loaded_is_named(sd1: TinyModel) -> None:
+    with pytest.raises(EngineFailure, match="'tiny-sd1' is not loaded"):
+        DiffusionEngine("cpu").admit(task_of(sd1.info))
