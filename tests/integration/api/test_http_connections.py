@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -15,6 +16,7 @@ from sfumato.api.context import ApiContext
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.ports import Slot
 from sfumato.engine.fake import FakeEngine
+from sfumato.services.watching import JobWatcher
 from tests.integration.api.serving import context_of, serving
 from tests.support.parts import House, open_house
 
@@ -25,6 +27,7 @@ class Site:
     context: ApiContext
     url: str
     http: httpx.AsyncClient
+    waiters: Waiters
 
     async def jobs(self, count: int) -> Sequence[Job]:
         """The jobs, once there are ``count``."""
@@ -34,19 +37,43 @@ class Site:
                 changed.clear()
         return jobs
 
-    async def waiters(self, count: int) -> None:
-        """Returns once so many jobs are waited for: a leak would run into the timeout."""
-        watcher = self.house.watcher
-        while len(watcher._all) + len(watcher._states) != count:
-            await asyncio.sleep(0.001)
+
+class Waiters:
+    """Counts who waits for a job."""
+
+    def __init__(self, watcher: JobWatcher) -> None:
+        self.count = 0
+        self._moved = asyncio.Event()
+        self._subscribe = watcher.subscribe
+
+    @contextlib.contextmanager
+    def subscribe(self, job_id: str, **options: bool) -> Iterator[asyncio.Event]:
+        with self._subscribe(job_id, **options) as changed:
+            self._move(1)
+            try:
+                yield changed
+            finally:
+                self._move(-1)
+
+    async def reach(self, count: int) -> None:
+        """Returns once so many wait: a leak would run into the timeout."""
+        while self.count != count:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _move(self, by: int) -> None:
+        self.count += by
+        self._moved.set()
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[Site]:
+async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     async with open_house() as house:
+        waiters = Waiters(house.watcher)
+        monkeypatch.setattr(house.watcher, "subscribe", waiters.subscribe)
         context = context_of(house)
         async with serving(context) as url, httpx.AsyncClient(base_url=url, timeout=30) as http:
-            yield Site(house, context, url, http)
+            yield Site(house, context, url, http, waiters)
 
 
 class Gate:
@@ -84,16 +111,16 @@ async def test_a_watcher_that_leaves_frees_everything(site: Site) -> None:
         async for line in response.aiter_lines():
             if line == "event: queued":
                 break
-        assert site.house.watcher._waiters
-    await site.waiters(0)
+        assert site.house.watcher._all
+    await site.waiters.reach(0)
 
 
 async def leave_while_waiting(site: Site, request: bytes) -> Job:
-    """Send a request on a bare socket, and close it once its job is there."""
+    """Send a request on a bare socket, and close it once its job is waited for."""
     _reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(site.url).port)
     writer.write(request)
     (job,) = await site.jobs(1)
-    await site.waiters(1)
+    await site.waiters.reach(1)
     writer.close()
     await writer.wait_closed()
     return job
@@ -116,14 +143,14 @@ def post(path: str, body: bytes, *headers: bytes) -> bytes:
 async def test_a_caller_of_generate_that_leaves_takes_its_queued_job_back(site: Site) -> None:
     job = await leave_while_waiting(site, post("/generate", b'{"prompt": "a castle"}'))
     assert (await site.house.finished(job)).status is JobStatus.CANCELED
-    await site.waiters(0)
+    await site.waiters.reach(0)
 
 
 async def test_and_a_running_one_within_a_step(site: Site) -> None:
     gate = Gate()
     async with site.house.working(FakeEngine(before_step=gate)):
-        job = await leave_while_waiting(site, post("/generate", b'{"prompt": "a castle"}'))
-        assert await asyncio.to_thread(gate.reached.wait, 30)
+        request = post("/generate", b'{"prompt": "a castle"}')
+        job = await leave_while_waiting(site, request, running=gate.reached)
         with site.house.watcher.subscribe(job.id) as changed:
             while not (await site.house.tracking.get(job.id)).cancel_requested:
                 await changed.wait()
@@ -135,7 +162,7 @@ async def test_and_a_running_one_within_a_step(site: Site) -> None:
 async def test_a_native_job_outlives_its_caller(site: Site) -> None:
     request = post("/v1/jobs", b'{"prompt": "a castle"}', b"Prefer: wait=300")
     job = await leave_while_waiting(site, request)
-    await site.waiters(0)
+    await site.waiters.reach(0)
     async with site.house.working():
         assert (await site.house.finished(job)).status is JobStatus.SUCCEEDED
 
@@ -149,7 +176,7 @@ async def test_a_server_that_stops_sends_its_waiters_away(site: Site) -> None:
         ),
     ]
     await site.jobs(2)
-    await site.waiters(2)
+    await site.waiters.reach(2)
     site.context.stopping.set()
     stream, wait = await asyncio.gather(*waiting)
     assert "event: queued" in stream.text
