@@ -91,7 +91,7 @@ class Database:
             raise self._dialect.translate(error) from error
 
     async def close(self) -> None:
-        await self._writer.close()
+        await self._writer.close(self._readers)
         self.wakeups.close()
         self._readers.shutdown(wait=True)
         self._writing.dispose()

@@ -126,7 +126,12 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError:
         parsed = None
-    if parsed is None or parsed.get_backend_name() != "sqlite" or not parsed.database:
+    # A database in memory would be another one for each connection.
+    if (
+        parsed is None
+        or parsed.get_backend_name() != "sqlite"
+        or parsed.database in (None, "", ":memory:")
+    ):
         raise StartupRefused(
             "The database URL is not one that this version can use.",
             field="database_url",

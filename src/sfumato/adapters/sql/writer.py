@@ -7,6 +7,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -69,11 +70,11 @@ class GroupWriter:
         self._inbox.put(_Operation(function, durable, loop, future))
         return await future
 
-    async def close(self) -> None:
-        """Commit what waits, then end the thread."""
+    async def close(self, executor: Executor) -> None:
+        """Commit what waits, then end the thread; the executor's thread waits for that."""
         self._closed = True
         self._inbox.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.get_running_loop().run_in_executor(executor, self._thread.join)
 
     def _main(self) -> None:
         stopping = False
