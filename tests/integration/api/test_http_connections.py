@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -56,8 +56,15 @@ class Waiters:
                 self._move(-1)
 
     async def reach(self, count: int) -> None:
-        """Returns once so many wait: a leak would run into the timeout."""
-        while self.count != count:
+        """Returns once so many wait."""
+        await self._until(lambda: self.count >= count)
+
+    async def end(self) -> None:
+        """Returns once nobody waits: a leak would run into the timeout."""
+        await self._until(lambda: self.count == 0)
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
             self._moved.clear()
             await self._moved.wait()
 
@@ -111,16 +118,20 @@ async def test_a_watcher_that_leaves_frees_everything(site: Site) -> None:
         async for line in response.aiter_lines():
             if line == "event: queued":
                 break
-        assert site.house.watcher._all
-    await site.waiters.reach(0)
+        assert site.waiters.count == 1
+    await site.waiters.end()
 
 
-async def leave_while_waiting(site: Site, request: bytes) -> Job:
-    """Send a request on a bare socket, and close it once its job is waited for."""
+async def leave_while_waiting(
+    site: Site, request: bytes, *, running: threading.Event | None = None
+) -> Job:
+    """Send a request on a bare socket; close it once its job is waited for, and ``running``."""
     _reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(site.url).port)
     writer.write(request)
     (job,) = await site.jobs(1)
     await site.waiters.reach(1)
+    if running is not None:
+        assert await asyncio.to_thread(running.wait, 30)
     writer.close()
     await writer.wait_closed()
     return job
@@ -143,7 +154,7 @@ def post(path: str, body: bytes, *headers: bytes) -> bytes:
 async def test_a_caller_of_generate_that_leaves_takes_its_queued_job_back(site: Site) -> None:
     job = await leave_while_waiting(site, post("/generate", b'{"prompt": "a castle"}'))
     assert (await site.house.finished(job)).status is JobStatus.CANCELED
-    await site.waiters.reach(0)
+    await site.waiters.end()
 
 
 async def test_and_a_running_one_within_a_step(site: Site) -> None:
@@ -162,7 +173,7 @@ async def test_and_a_running_one_within_a_step(site: Site) -> None:
 async def test_a_native_job_outlives_its_caller(site: Site) -> None:
     request = post("/v1/jobs", b'{"prompt": "a castle"}', b"Prefer: wait=300")
     job = await leave_while_waiting(site, request)
-    await site.waiters.reach(0)
+    await site.waiters.end()
     async with site.house.working():
         assert (await site.house.finished(job)).status is JobStatus.SUCCEEDED
 
