@@ -1,0 +1,61 @@
+"""Settings: precedence, children, and errors that name the variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sfumato.core.errors import StartupRefused
+from sfumato.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"SFUMATO_{name.upper()}", raising=False)
+
+
+def test_the_command_line_goes_before_the_environment_before_the_default(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert Settings.load().port == 8080
+    monkeypatch.setenv("SFUMATO_PORT", "9000")
+    assert Settings.load(port=None).port == 9000
+    assert Settings.load(port=0).port == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("port", "70000"), ("port", "http"), ("lease", "0"), ("max_jobs", "0"), ("grace", "-1")],
+)
+def test_a_wrong_setting_is_named_with_its_variable(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(f"SFUMATO_{name.upper()}", value)
+    with pytest.raises(StartupRefused, match=f"SFUMATO_{name.upper()}") as caught:
+        Settings.load()
+    assert caught.value.field == name
+
+
+def test_a_child_gets_the_very_same_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = Settings.load(
+        data=tmp_path,
+        port=0,
+        idle_timeout=1.5,
+        warm=True,
+        model_folders=(tmp_path / "a b", tmp_path / "c"),
+        database_url="sqlite:////x.db",
+    )
+    for name, value in settings.for_child().items():
+        monkeypatch.setenv(name, value)
+    assert Settings.load() == settings
+
+
+def test_everything_embedded_lies_in_the_data_folder(tmp_path: Path) -> None:
+    settings = Settings.load(data=tmp_path)
+    assert settings.resolved_database_url == f"sqlite:///{tmp_path / 'sfumato.db'}"
+    assert settings.resolved_images_url == str(tmp_path / "images")
+    assert settings.resolved_model_folders == (tmp_path / "models",)
