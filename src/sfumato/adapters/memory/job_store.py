@@ -1,16 +1,11 @@
-"""Every port in memory: for demos, for tests, and as the plainest statement of the contracts.
-
-Each method runs without an ``await`` in its middle, so the event loop itself makes it atomic.
-"""
+"""Jobs in dictionaries."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from sfumato.core.cursors import decode_cursor, encode_cursor
@@ -27,12 +22,8 @@ from sfumato.core.job import (
 )
 from sfumato.core.ports import (
     Change,
-    Clock,
     JobCounts,
     JobPage,
-    QueueDepth,
-    Ring,
-    StoredObject,
 )
 
 
@@ -321,142 +312,3 @@ def _age(job: Job) -> tuple[float, str]:
 
 def _without_preview(event: Event) -> Event:
     return replace(event, data={k: v for k, v in event.data.items() if k != "preview"})
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """A ring in the queue. ``receipt`` changes whenever it changes hands."""
-
-    ring: Ring
-    order: int
-    visible_at: float
-    receipt: int = 0
-    deliveries: int = 0
-
-
-class MemoryDelivery:
-    """The ``Delivery`` port."""
-
-    def __init__(self, queue: MemoryJobQueue, waiting: _Waiting) -> None:
-        self._queue = queue
-        self._receipt = waiting.receipt
-        self.ring = waiting.ring
-        self.deliveries = waiting.deliveries
-
-    async def ack(self) -> None:
-        self._queue.remove(self.ring.job_id, self._receipt)
-
-    async def extend(self, seconds: float) -> bool:
-        return self._queue.hide(self.ring.job_id, self._receipt, seconds)
-
-    async def release(self, *, delay: float = 0.0) -> None:
-        self._queue.release(self.ring.job_id, self._receipt, delay)
-
-
-class MemoryJobQueue:
-    """The ``JobQueue`` port; one ring a job."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._rings: dict[str, _Waiting] = {}
-        self._numbers = itertools.count(1)
-        self._changed = asyncio.Event()
-
-    async def ring(self, ring: Ring, *, delay: float = 0.0) -> None:
-        visible_at = self._clock.now() + delay
-        known = self._rings.get(ring.job_id)
-        order = known.order if known is not None else next(self._numbers)
-        self._rings[ring.job_id] = _Waiting(ring, order, visible_at)
-        self._wake()
-
-    async def receive(
-        self, runtimes: Sequence[str], *, visibility: float, timeout: float
-    ) -> MemoryDelivery | None:
-        deadline = self._clock.monotonic() + timeout
-        while True:
-            changed, delivery = self._changed, self._take(runtimes, visibility)
-            left = deadline - self._clock.monotonic()
-            if delivery is not None or left <= 0:
-                return delivery
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(left, self._until_visible(runtimes))):
-                    await changed.wait()
-
-    async def depth(self, runtime: str) -> QueueDepth:
-        now = self._clock.now()
-        rings = [waiting for waiting in self._rings.values() if waiting.ring.runtime == runtime]
-        ready = sum(waiting.visible_at <= now for waiting in rings)
-        return QueueDepth(ready=ready, hidden=len(rings) - ready)
-
-    async def close(self) -> None:
-        """Nothing is held open."""
-
-    def remove(self, job_id: str, receipt: int) -> None:
-        """Acknowledge by receipt; a stale receipt changes nothing."""
-        waiting = self._rings.get(job_id)
-        if waiting is not None and waiting.receipt == receipt:
-            del self._rings[job_id]
-
-    def hide(self, job_id: str, receipt: int, seconds: float) -> bool:
-        """Hide a delivered ring for ``seconds`` from now; False for a stale receipt."""
-        waiting = self._rings.get(job_id)
-        if waiting is None or waiting.receipt != receipt:
-            return False
-        waiting.visible_at = self._clock.now() + seconds
-        self._wake()
-        return True
-
-    def release(self, job_id: str, receipt: int, delay: float) -> None:
-        """Hide a delivered ring for ``delay`` seconds, and make its receipt stale."""
-        if self.hide(job_id, receipt, delay):
-            self._rings[job_id].receipt = next(self._numbers)
-
-    def _take(self, runtimes: Sequence[str], visibility: float) -> MemoryDelivery | None:
-        now = self._clock.now()
-        ready = [
-            waiting
-            for waiting in self._rings.values()
-            if waiting.ring.runtime in runtimes and waiting.visible_at <= now
-        ]
-        if not ready:
-            return None
-        waiting = min(ready, key=lambda one: (-one.ring.priority, one.order))
-        waiting.receipt = next(self._numbers)
-        waiting.deliveries += 1
-        waiting.visible_at = now + visibility
-        return MemoryDelivery(self, waiting)
-
-    def _until_visible(self, runtimes: Sequence[str]) -> float:
-        """Seconds until a hidden ring may be taken, at most a minute."""
-        now = self._clock.now()
-        hidden = (w.visible_at - now for w in self._rings.values() if w.ring.runtime in runtimes)
-        return max(0.001, min(hidden, default=60.0))
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-
-class MemoryImageStore:
-    """The ``ImageStore`` port."""
-
-    def __init__(self) -> None:
-        self._objects: dict[str, StoredObject] = {}
-
-    async def put(self, key: str, data: bytes, *, media_type: str) -> None:
-        self._objects[key] = StoredObject(data, media_type)
-
-    async def get(self, key: str) -> StoredObject:
-        try:
-            return self._objects[key]
-        except KeyError:
-            raise NotFound(f"There is no object {key!r}.") from None
-
-    async def delete_prefix(self, prefix: str) -> int:
-        keys = [key for key in self._objects if key.startswith(prefix)]
-        for key in keys:
-            del self._objects[key]
-        return len(keys)
-
-    async def close(self) -> None:
-        """Nothing is held open."""

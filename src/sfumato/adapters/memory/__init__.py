@@ -1,0 +1,10 @@
+"""Every port in memory: for demos, for tests, and as the plainest statement of the contracts.
+
+Each method runs without an ``await`` in its middle, so the event loop itself makes it atomic.
+"""
+
+from sfumato.adapters.memory.image_store import MemoryImageStore
+from sfumato.adapters.memory.job_queue import MemoryJobQueue
+from sfumato.adapters.memory.job_store import MemoryJobStore
+
+__all__ = ["MemoryImageStore", "MemoryJobQueue", "MemoryJobStore"]
