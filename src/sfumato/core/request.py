@@ -199,7 +199,8 @@ def _check_number(name: str, value: Any, low: float, high: float) -> None:
 def _check_metadata(metadata: Mapping[str, Any]) -> None:
     accepted = f"a JSON object of at most {MAX_METADATA_BYTES} bytes"
     try:
-        size = len(json.dumps(dict(metadata), allow_nan=False).encode())
+        # As it will be hashed and stored; a lone surrogate does not encode.
+        size = len(json.dumps(dict(metadata), allow_nan=False, ensure_ascii=False).encode())
     except (TypeError, ValueError):
         raise InvalidRequest("metadata is not JSON.", field="metadata", accepted=accepted) from None
     if size > MAX_METADATA_BYTES:

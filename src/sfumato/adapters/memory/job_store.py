@@ -212,6 +212,7 @@ class MemoryJobStore:
             job,
             status=JobStatus.QUEUED,
             finished_at=None,
+            cancel_requested=False,
             error=None,
             failures=0,
             losses=0,

@@ -277,8 +277,15 @@ class SqlJobStore:
 
     async def cancel(self, job_id: str, *, now: float) -> Job:
         def work(connection: Connection) -> Job:
-            canceled = JobStatus.CANCELED
-            if not changes.end(connection, changes.QUEUED, job_id, status=canceled, now=now):
+            ended = changes.end(
+                connection,
+                changes.QUEUED,
+                job_id,
+                status=JobStatus.CANCELED,
+                now=now,
+                cancel_requested=True,
+            )
+            if not ended:
                 row = changes.change(
                     connection, changes.RUNNING_UNASKED, job_id, cancel_requested=True
                 )
@@ -309,6 +316,7 @@ class SqlJobStore:
                 job_id,
                 status=JobStatus.QUEUED.value,
                 finished_at=None,
+                cancel_requested=False,
                 error=None,
                 failures=0,
                 losses=0,
