@@ -19,6 +19,8 @@ class Batch:
     batch, be exported or rendered at any time.
 
     The network's rows are every slot's prompt, then the negative prompts of the guided slots.
+    Alone or among others, a slot ends with the same latents to about 1e-5 in float32: for another
+    number of rows the kernels add in another order. Among as many rows it is the same to the bit, whoever they belong to.
     """
 
     def __init__(self, slots: Sequence[DiffusionSlot], model: StableDiffusion) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from sfumato.core.errors import (
     EngineError,
     EngineFailure,
+    ModelUnusable,
     NumericalError,
     OutOfMemory,
 )
@@ -68,7 +69,7 @@ class DiffusionEngine:
         known = self._models.get(model.name)
         if known is not None and known.info.path == model.path:
             return
-        with _failures(f"load the model {model.name!r}"):
+        with _failures(f"load the model {model.name!r}", ModelUnusable):
             loaded = _LOADERS[model.layout](Path(model.path), self._placement)
         self._models[model.name] = _Loaded(model, loaded)
 
@@ -153,6 +154,10 @@ class DiffusionEngine:
         loaded, settings = self._loaded(slot.task.model.name), slot.task.settings
         with _failures("decode a picture"):
             (pixels,) = loaded.model.decode(slot.latents[None])
+            if not pixels.isfinite().all():
+                raise NumericalError(
+                    "The VAE answered with numbers that are not finite. Another precision may help."
+                )
             drawn = to_image(pixels[:, : settings.render_height, : settings.render_width])
             image = fit(drawn, settings.width, settings.height)
             recipe = Recipe.of(slot.task, model_hash=loaded.model.hash, notes=slot.notes)
@@ -189,7 +194,8 @@ _LOADERS: dict[ModelLayout, Callable[[Path, Placement], StableDiffusion]] = {
 
 #: On a CPU more rows than these per number of latent cells gain nothing, by measurement.
 _CPU_ROWS = ((256, 32), (1024, 16), (4096, 4))
-#: Working memory of a row per latent cell, from Stable Diffusion 1.5 in float16, rounded up.
+#: Estimate, in bytes per latent cell, of a row's working memory in float16: some hundred and
+#: twenty activations as wide as Stable Diffusion's finest level, 320 channels.
 _CUDA_BYTES_PER_LATENT = 80_000
 _CUDA_MOST_ROWS = 64
 
@@ -201,15 +207,16 @@ def _own(slot: Slot) -> DiffusionSlot:
 
 
 @contextlib.contextmanager
-def _failures(doing: str) -> Iterator[None]:
-    """Whatever torch or Pillow raises, as an error of our tree."""
+def _failures(doing: str, kind: type[EngineError] = EngineFailure) -> Iterator[None]:
+    """Whatever torch, diffusers or Pillow raise, as an error of our tree: ``kind``, if not
+    memory was what lacked."""
     try:
         yield
     except EngineError:
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(f"There was not enough memory to {doing}.") from error
-    except (RuntimeError, ValueError, OSError) as error:
+    except Exception as error:  # the libraries raise kinds of their own
         if "not enough memory" in str(error):  # how torch's CPU allocator says it
             raise OutOfMemory(f"There was not enough memory to {doing}.") from error
-        raise EngineFailure(f"The engine could not {doing}: {error}") from error
+        raise kind(f"The engine could not {doing}: {error}") from error

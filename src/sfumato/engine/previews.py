@@ -15,7 +15,7 @@ from sfumato.engine.images import to_image
 _LONGEST_SIDE = 96
 _QUALITY = 70
 #: The fit decodes so many smooth latents of so many cells a side.
-_SAMPLES, _CELLS, _PATCHES = 8, 8, 3
+_SAMPLES, _CELLS, _PATCHES = 4, 8, 4
 
 
 def fit_colours(model: StableDiffusion) -> Tensor:

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -15,6 +15,9 @@ from torch import Tensor
 
 from sfumato.core.errors import ModelUnusable
 from sfumato.engine.weights import read_json
+
+if TYPE_CHECKING:
+    from transformers.models.clip.modeling_clip import CLIPTextModel
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 #: CLIP's own split of a text into words, before their bytes are paired.
@@ -126,7 +129,7 @@ class PromptEncoder:
         length: tokens a prompt is padded or cut to, start and end included.
     """
 
-    def __init__(self, tokenizer: ClipTokenizer, network: Any, length: int) -> None:
+    def __init__(self, tokenizer: ClipTokenizer, network: CLIPTextModel, length: int) -> None:
         self._tokenizer = tokenizer
         self._network = network
         self._length = length

@@ -19,7 +19,7 @@ from sfumato.engine.samplers import SamplerTable
 _FORMAT = "sfumato-slot-1"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class DiffusionSlot:
     """A slot of :class:`sfumato.engine.engine.DiffusionEngine`.
 

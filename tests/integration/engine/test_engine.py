@@ -22,7 +22,7 @@ from sfumato.engine.slots import DiffusionSlot
 from tests.support.tiny_models import SIDE, TinyModel
 
 #: Latents of a slot alone and in a batch differ by float32 rounding: other kernels, other sums.
-SAME = 1e-3
+SAME = 1e-4
 
 
 def task_of(model: ModelInfo, prompt: str = "a castle", *, index: int = 0, **fields) -> ImageTask:
@@ -139,6 +139,36 @@ def test_numbers_that_are_not_finite_fail_their_own_slot_alone(
         engine.render(sick)
     assert engine.preview(sick).startswith("data:image/")
     assert pixels(engine.render(well)).std() > 0
+
+
+def test_a_vae_that_answers_with_nan_fails_the_picture(
+    engine: DiffusionEngine, sd1: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = engine.admit(task_of(sd1.info))
+    finish(engine, slot)
+    black = torch.full((1, 3, SIDE, SIDE), torch.nan)
+    monkeypatch.setattr(engine._models[sd1.info.name].model, "decode", lambda _: black)
+    with pytest.raises(NumericalError, match="VAE"):
+        engine.render(slot)
+
+
+def test_neighbours_do_not_change_a_bit_while_the_rows_are_as_many(
+    engine: DiffusionEngine, sd1: TinyModel
+) -> None:
+    ends = []
+    for neighbour in ("a sea", "a hill"):
+        slot = engine.admit(task_of(sd1.info, sampler="euler_a"))
+        finish(engine, slot, engine.admit(task_of(sd1.info, neighbour, seed=1)))
+        ends.append(slot.latents)
+    assert torch.equal(*ends)
+
+
+@pytest.mark.parametrize(("side", "rows"), [(16, 32), (32, 32), (64, 16), (128, 4), (256, 2)])
+def test_a_cpu_takes_fewer_rows_of_larger_pictures(
+    engine: DiffusionEngine, sd1: TinyModel, side: int, rows: int
+) -> None:
+    slot = engine.admit(task_of(sd1.info, width=side, height=side))
+    assert engine.row_limit(slot.batch_key) == rows
 
 
 def test_a_failed_step_leaves_its_slots_as_they_were(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,3 +115,22 @@ def test_a_folder_that_lacks_a_part_says_which(
         engine.load(tiny_info(folder, "sd1"))
     with pytest.raises(ModelUnusable, match="nowhere"):
         engine.load(tiny_info(tmp_path / "nowhere.safetensors", "sd1", ModelLayout.CHECKPOINT))
+
+
+def test_a_config_that_diffusers_can_not_follow_is_the_models_fault(
+    tmp_path: Path, sd1: TinyModel, engine: DiffusionEngine
+) -> None:
+    for number, (part, change) in enumerate(
+        [
+            ("unet/config.json", {"down_block_types": ["NoSuchBlock", "DownBlock2D"]}),
+            ("unet/config.json", {"block_out_channels": 3}),
+            ("text_encoder/config.json", {"num_attention_heads": 7}),
+            ("scheduler/scheduler_config.json", {"prediction_type": "flow"}),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        shutil.copytree(sd1.path, folder)
+        config = json.loads((folder / part).read_text())
+        (folder / part).write_text(json.dumps({**config, **change}))
+        with pytest.raises(ModelUnusable):
+            engine.load(tiny_info(folder, "sd1"))
