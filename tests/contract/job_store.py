@@ -337,11 +337,12 @@ class JobStoreContract:
         job = await claimed(store, await store.create(new_job()))
         error = JobError("engine_failure", "No.")
         assert await store.redrive(job.id, now=2) is None
+        await store.cancel(job.id, now=2)
         await store.finish(job.id, 1, status=JobStatus.FAILED, now=3, error=error)
         again = await store.redrive(job.id, now=4)
         assert again is not None
         assert (again.status, again.failures, again.error) == (JobStatus.QUEUED, 0, None)
-        assert again.finished_at is None
+        assert (again.finished_at, again.cancel_requested) == (None, False)
         assert (await claimed(store, job)).attempt == 2
 
     # -- what recovery asks ----------------------------------------------------------------------
