@@ -33,6 +33,7 @@ def create_app(
         description="Sfumato: pictures from prompts, on GPUs that exist only while they are "
         "needed. Errors are `application/problem+json` with a stable `code`.",
         lifespan=lifespan,
+        docs_url=None,  # served by the page's module, without another site's files
         redoc_url=None,
     )
     app.state.context = context

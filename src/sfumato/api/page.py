@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
@@ -40,6 +41,22 @@ class _PageFiles(StaticFiles):
         return response
 
 
+@router.get("/docs", include_in_schema=False)
+async def docs(request: Request) -> Response:
+    """The API's reference, to read and try; its files come with us, not from elsewhere."""
+    prefix = request.scope.get("root_path", "")
+    return get_swagger_ui_html(
+        openapi_url=f"{prefix}/openapi.json",
+        title=f"{request.app.title} - reference",
+        swagger_js_url=f"{prefix}/swagger/swagger-ui-bundle.js",
+        swagger_css_url=f"{prefix}/swagger/swagger-ui.css",
+        swagger_favicon_url=f"{prefix}/ui/icon.svg",
+    )
+
+
 def install(app: FastAPI) -> None:
+    """Add the page and the reference. ``app`` must not serve ``/docs`` itself."""
     app.include_router(router)
+    swagger = StaticFiles(packages=[("fastapi_swagger", "resources")])
+    app.mount("/swagger", swagger, name="swagger")
     app.mount("/ui", _PageFiles(directory=_FOLDER), name="ui")

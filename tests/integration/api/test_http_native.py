@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import hashlib
 import logging
+import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -363,7 +364,12 @@ async def test_the_documentation_knows_every_path(api: Api) -> None:
     body = schema["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
     assert body["schema"]["required"] == ["prompt"]
     assert {"/generate", "/v1/jobs/{job_id}/events", "/readyz"} <= set(schema["paths"])
-    assert (await api.http.get("/docs")).status_code == 200
+    docs = (await api.http.get("/docs")).text
+    files = re.findall(r'(?:src|href)="([^"]+)"', docs)
+    assert len(files) == 3
+    for file in files:
+        assert file.startswith("/"), "nothing comes from another site"
+        assert (await api.http.get(file)).status_code == 200
 
 
 # -- what must not happen ------------------------------------------------------------------------

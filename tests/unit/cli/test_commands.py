@@ -122,3 +122,12 @@ def test_help_waits_for_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines()[-1] == "[]"
+
+
+def test_models_are_listed_without_a_service(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, out, _ = run_main(capsys, "models", "list", "--data", str(tmp_path / "new"))
+    assert code == 0
+    assert "starter *" in out
+    assert not (tmp_path / "new").exists(), "looking changes nothing"
