@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,9 @@ def test_everything_embedded_lies_in_the_data_folder(tmp_path: Path) -> None:
     assert settings.resolved_database_url == f"sqlite:///{tmp_path / 'sfumato.db'}"
     assert settings.resolved_images_url == str(tmp_path / "images")
     assert settings.resolved_model_folders == (tmp_path / "models",)
+
+
+def test_every_setting_is_documented_and_nothing_else() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
+    named = set(re.findall(r"^\| `SFUMATO_([A-Z_]+)` ", page.read_text(), re.MULTILINE))
+    assert named == {name.upper() for name in Settings.model_fields}
