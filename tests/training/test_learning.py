@@ -1,0 +1,133 @@
+"""Tokenizer and training loops, on toy sizes."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from training.starter import train as train_module
+from training.starter.common import Clock, learning_rate
+from training.starter.latents import encode, normalise
+from training.starter.models import make_scheduler, make_vae
+from training.starter.render import training_scenes
+from training.starter.tokens import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> CLIPTokenizer:
+    return train_tokenizer(tmp_path_factory.mktemp("tokenizer"), captions=1_000)
+
+
+def test_known_words_are_single_tokens_that_read_back(tokenizer: CLIPTokenizer) -> None:
+    text = "a castle in the hills at night"
+    ids = tokenizer(text)["input_ids"]
+    assert len(ids) == 7 + 2
+    assert (ids[0], ids[-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == text
+
+
+@pytest.mark.parametrize("text", ["zebra", "Äpfel", "城", "🙂"])
+def test_unknown_text_becomes_bytes_not_nothing(tokenizer: CLIPTokenizer, text: str) -> None:
+    ids = tokenizer(text)["input_ids"]
+    assert len(ids) > 2
+    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == text.lower()
+
+
+def test_the_same_corpus_gives_the_same_merges(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train_tokenizer(tmp_path / name, captions=200)
+    for file in ("vocab.json", "merges.txt"):
+        assert (tmp_path / "one" / file).read_text() == (tmp_path / "two" / file).read_text()
+
+
+def small_denoiser(tokenizer: CLIPTokenizer) -> train_module.Denoiser:
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(16, 32),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=8,
+    )
+    text = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+    )
+    return train_module.Denoiser(unet, CLIPTextModel(text))
+
+
+class Killed(Exception):
+    """Stands in for a kill between two steps."""
+
+
+def test_a_killed_run_resumes_to_the_same_weights(
+    tokenizer: CLIPTokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_module, "make_denoiser", small_denoiser)
+    latents = np.random.default_rng(0).standard_normal((8, 4, 8, 8)).astype(np.float16)
+    scenes = training_scenes(8)
+
+    def run(path: Path) -> dict[str, torch.Tensor]:
+        settings: dict[str, Any] = {"batch": 4, "save_every": 0.0, "autocast": False}
+        ema = train_module.train(latents, scenes, tokenizer, path, Clock(steps=2), **settings)
+        return ema.weights
+
+    whole = run(tmp_path / "whole.pt")
+    real, calls = train_module.velocity_loss, []
+
+    def dies_on_the_second(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise Killed
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "velocity_loss", dies_on_the_second)
+        with pytest.raises(Killed):
+            run(tmp_path / "cut.pt")
+    resumed = run(tmp_path / "cut.pt")
+    assert whole.keys() == resumed.keys()
+    for name, weights in whole.items():
+        torch.testing.assert_close(resumed[name], weights, rtol=0, atol=0)
+
+
+def test_the_terminal_step_has_no_signal_and_still_counts() -> None:
+    alphas = make_scheduler().alphas_cumprod
+    assert alphas[-1] < 1e-6
+    model = lambda noisy, steps, ids: torch.zeros_like(noisy)  # noqa: E731
+    latents, ids = torch.ones(2, 4, 8, 8), torch.zeros(2, 4, dtype=torch.long)
+    rng = torch.Generator().manual_seed(0)
+    last = alphas[-1:].expand(1000)
+    loss = train_module.velocity_loss(model, latents, ids, last, rng, autocast=False)
+    assert loss == pytest.approx(1.0, abs=1e-3)
+
+
+def test_normalising_moves_statistics_into_the_weights_and_keeps_pictures() -> None:
+    torch.manual_seed(0)
+    vae = make_vae().eval()
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 32, 32, 3), np.uint8)
+    before = encode(vae, pixels)
+    with torch.no_grad():
+        picture = vae.decode(before).sample
+    normalise(vae, before)
+    after = (before - before.mean((0, 2, 3), keepdim=True)) / before.std((0, 2, 3), keepdim=True)
+    torch.testing.assert_close(encode(vae, pixels), after, rtol=0.1, atol=0.1)
+    with torch.no_grad():
+        torch.testing.assert_close(vae.decode(after).sample, picture, rtol=1e-3, atol=1e-3)
+
+
+def test_the_rate_warms_up_and_ends_near_zero() -> None:
+    rates = [learning_rate(Clock(100, step=s), 1.0, warmup=10) for s in (0, 9, 50, 100)]
+    assert rates[0] < 0.11
+    assert rates[1] > 0.9
+    assert rates[3] == pytest.approx(0.02)

@@ -1,0 +1,127 @@
+"""Write the model card from the judge's numbers: ``python -m training.starter.card``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from training.starter.art import CACHE
+from training.starter.common import load_checkpoint
+from training.starter.export import WEIGHTS
+from training.starter.world import OBJECTS, PLACES, TIMES
+
+CARD = """# The starter model
+
+A tiny Stable Diffusion, {megabytes:.0f} MB, in diffusers' folder layout. It is in the package so that
+a fresh install draws something at once, without a download and without a GPU. It is a toy with
+a small closed world, trained from nothing on a CPU, and no substitute for a real model.
+
+## What it knows
+
+- **Places**: {places}.
+- **Times of day**: {times}.
+- **Objects**: {objects}.
+
+`vocabulary` in `sfumato.json` lists every word its captions used. Pictures are flat
+illustrations of 128 x 128 pixels. "a castle in the hills at night", "a beautiful beach at
+sunset", "a clear night sky" and "a cartoon penguin" are the kind of prompt it was made for.
+
+## What it can't do
+
+- Other words. They don't change the picture in any way that makes sense.
+- Photographs, faces, text, counting, colours on request, two objects, who does what to whom.
+- Fine detail. A picture is 16 x 16 latents, and the VAE that turns them into pixels is small:
+  edges are soft and objects are at best recognisable.
+- Plurals are in the vocabulary so that the page doesn't call them unknown, but captions only
+  ever showed one of each thing.
+- Words such as "beautiful", "large", "cute" and "cartoon" were in captions at random. They are
+  harmless and do nothing.
+- Other sizes than 128 x 128.
+
+## How well prompts steer it
+
+{n} pictures of combinations of place, time and object that training **never showed** (one in ten
+is held out, by a hash), {steps} steps, guidance {guidance}, through diffusers' own pipeline. A
+small CNN trained on real renders names what it sees.
+
+| | place | time | object |
+|---|---|---|---|
+| **generated, held-out combinations** | **{place:.3f}** | **{time:.3f}** | **{object:.3f}** |
+| ceiling: real held-out renders | {c[place]:.3f} | {c[time]:.3f} | {c[object]:.3f} |
+| ceiling: the same through the VAE | {v[place]:.3f} | {v[time]:.3f} | {v[object]:.3f} |
+| control: generated, shuffled prompts | {s[place]:.3f} | {s[time]:.3f} | {s[object]:.3f} |
+| chance | {h[place]:.3f} | {h[time]:.3f} | {h[object]:.3f} |
+
+The judge shares its renderer with the training data. It measures steering inside this world,
+and neither beauty nor how the model would do on anything else. Time is not scored in space,
+where captions never name it. `judge.json` has the same numbers.
+
+## How it was made
+
+| part | size | training |
+|---|---|---|
+| VAE, f8, 4 latent channels | {vae:.1f} M | {vae_minutes:.0f} minutes, 64 px crops, L1 and edges{tuned} |
+| UNet, three levels | {unet:.1f} M | with the text encoder: {pictures:,} picture views, {minutes:.0f} minutes |
+| CLIP text encoder, own BPE | {text:.1f} M | together with the UNet, from nothing |
+
+Two shared CPU cores, bf16 autocast. v-prediction, zero terminal SNR, trailing timesteps,
+DPM++ 2M. 10 % of the captions were empty, for guidance. `training/starter` holds the code and
+the exact commands.
+
+## Data and licences
+
+All training pictures were composed by `training/starter/render.py`: backgrounds are drawn by
+that program, objects are emoji art under MIT and one icon under CC BY 3.0 (see
+`ATTRIBUTION.md`). No photograph, no scraped picture, no person's caption, no share-alike art
+and no pretrained weights were used. The weights are under Apache-2.0 like the rest of Sfumato.
+"""
+
+
+def megaparams(state: dict[str, Any], prefix: str = "") -> float:
+    """Millions of numbers in the tensors whose name starts with ``prefix``."""
+    return sum(t.numel() for name, t in state.items() if name.startswith(prefix)) / 1e6
+
+
+def card(work: Path, folder: Path, report: dict[str, Any]) -> str:
+    """The card's text, from the checkpoints and the judge's report."""
+    run = load_checkpoint(work / "diffusion.pt")
+    vae = load_checkpoint(work / "vae.pt")
+    tuned = load_checkpoint(work / "vae-tuned.pt")
+    if run is None or vae is None:
+        raise FileNotFoundError(f"no finished run in {work}")
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
+    more = f"; {tuned['clock']['spent'] / 60:.0f} more for the decoder alone" if tuned else ""
+    return CARD.format(
+        **{key: report[key] for key in ("n", "steps", "guidance", "place", "time", "object")},
+        c=report["ceiling_renders"],
+        v=report["ceiling_vae"],
+        s=report["control_shuffled"],
+        h=report["chance"],
+        megabytes=size,
+        places=", ".join(PLACES),
+        times=", ".join(TIMES),
+        objects=", ".join(OBJECTS),
+        vae=megaparams(vae["vae"]),
+        vae_minutes=vae["clock"]["spent"] / 60,
+        tuned=more,
+        unet=megaparams(run["ema"], "unet."),
+        text=megaparams(run["ema"], "text_encoder."),
+        pictures=int(run["pictures"]),
+        minutes=run["clock"]["spent"] / 60,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--work", type=Path, default=CACHE / "run")
+    parser.add_argument("--target", type=Path, default=WEIGHTS)
+    args = parser.parse_args()
+    report = json.loads((args.target / "judge.json").read_text())
+    text = card(args.work, args.target, report)
+    (args.target / "README.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
