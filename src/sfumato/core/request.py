@@ -126,6 +126,20 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
+def check_sides(limits: Limits, *, width: int | None, height: int | None) -> None:
+    """Refuse a side above ``max_side``, by name; None passes.
+
+    Raises ``InvalidRequest``.
+    """
+    for name, side in (("width", width), ("height", height)):
+        if side is not None and side > limits.max_side:
+            raise InvalidRequest(
+                f"{name} is {side}, above this server's limit of {limits.max_side}.",
+                field=name,
+                accepted=f"a multiple of {SIDE_MULTIPLE} from {MIN_SIDE} to {limits.max_side}",
+            )
+
+
 def check_cost(
     limits: Limits, *, width: int, height: int, num_images: int, num_inference_steps: int
 ) -> None:
@@ -134,13 +148,7 @@ def check_cost(
     Raises:
         InvalidRequest: on a side above ``max_side``, or too many pixels × images × steps.
     """
-    for name, side in (("width", width), ("height", height)):
-        if side > limits.max_side:
-            raise InvalidRequest(
-                f"{name} is {side}, above this server's limit of {limits.max_side}.",
-                field=name,
-                accepted=f"a multiple of {SIDE_MULTIPLE} from {MIN_SIDE} to {limits.max_side}",
-            )
+    check_sides(limits, width=width, height=height)
     cost = width * height * num_images * num_inference_steps
     if cost > limits.max_pixel_steps:
         raise InvalidRequest(

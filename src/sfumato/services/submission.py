@@ -11,7 +11,7 @@ from sfumato.core.ids import new_job_id
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.models import notes_for, settle
 from sfumato.core.ports import Clock, JobQueue, JobStore, ModelCatalog, Ring
-from sfumato.core.request import GenerationRequest, Limits, check_cost
+from sfumato.core.request import GenerationRequest, Limits, check_cost, check_sides
 from sfumato.core.runtimes import Runtime, choose_runtime
 
 log = logging.getLogger(__name__)
@@ -73,6 +73,8 @@ class Submission:
     def _prepare(self, request: GenerationRequest, traceparent: str | None) -> Job:
         model = self._catalog.get(request.model)
         runtime = choose_runtime(self._runtimes, name=request.runtime, model=model.name)
+        # What was asked is looked at first: a side that only follows from the other is not at fault.
+        check_sides(self._limits, width=request.width, height=request.height)
         settings = settle(request, model, random_seed=secrets.randbits(_RANDOM_SEED_BITS))
         check_cost(
             self._limits,

@@ -60,6 +60,7 @@ async def test_unknown_words_and_sizes_are_named_in_the_job() -> None:
         ({"sampler": "eular"}, UnknownSampler, "sampler"),
         ({"runtime": "defualt"}, InvalidRequest, "runtime"),
         ({"width": 136}, InvalidRequest, "width"),
+        ({"height": 136}, InvalidRequest, "height"),
         ({"num_images": 6}, InvalidRequest, "num_images"),
     ],
 )

@@ -75,6 +75,7 @@ def test_different_requests_have_different_hashes(
         ("num_images", 65),
         ("num_images", None),
         ("priority", 101),
+        ("metadata", {"x": "a\ud800b"}),
         ("metadata", {"x": object()}),
         ("metadata", {"x": math.nan}),
         ("metadata", {"x": "y" * 20_000}),

@@ -1,0 +1,41 @@
+"""What the services and the worker need of the outside, as Protocols.
+
+One contract suite a port stands in ``tests/contract``; every adapter inherits it. Methods never
+read a clock: the caller passes ``now``, in seconds since the epoch, UTC. Every method that
+writes job state is atomic, and every write by a worker names its fencing token: a stale token
+changes nothing and answers False.
+"""
+
+from sfumato.core.ports.assignments import Assignment, Assignments, Progress, Revocation
+from sfumato.core.ports.clock import Clock
+from sfumato.core.ports.image_engine import EncodedImage, ImageEngine, ImageTask, Slot
+from sfumato.core.ports.image_store import ImageStore, StoredObject
+from sfumato.core.ports.job_queue import Delivery, JobQueue, QueueDepth, Ring
+from sfumato.core.ports.job_store import Change, JobCounts, JobPage, JobStore
+from sfumato.core.ports.model_catalog import ModelCatalog
+from sfumato.core.ports.worker_pool import WorkerExit, WorkerPool
+
+__all__ = [
+    "Assignment",
+    "Assignments",
+    "Change",
+    "Clock",
+    "Delivery",
+    "EncodedImage",
+    "ImageEngine",
+    "ImageStore",
+    "ImageTask",
+    "JobCounts",
+    "JobPage",
+    "JobQueue",
+    "JobStore",
+    "ModelCatalog",
+    "Progress",
+    "QueueDepth",
+    "Revocation",
+    "Ring",
+    "Slot",
+    "StoredObject",
+    "WorkerExit",
+    "WorkerPool",
+]

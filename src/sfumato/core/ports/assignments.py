@@ -1,0 +1,96 @@
+"""A worker's side of the services."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from sfumato.core.job import (
+    ImageRecord,
+    Job,
+    JobError,
+    Timings,
+)
+from sfumato.core.models import ModelInfo
+from sfumato.core.ports.image_engine import EncodedImage
+
+
+class Revocation(StrEnum):
+    """Why a worker must drop an assignment."""
+
+    CANCELED = "canceled"  #: the caller took the job back
+    LOST = "lost"  #: the lease ran out, or another worker holds the job
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """An attempt that this worker won. ``job.attempt`` is its token.
+
+    ``checkpoint`` holds the exported slots of an earlier, released attempt, by image index.
+    """
+
+    job: Job
+    model: ModelInfo
+    checkpoint: Mapping[int, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where an attempt is. ``step`` of ``steps``, summed over the job's images."""
+
+    step: int
+    steps: int
+    preview: str | None = None
+    preview_image: int = 0
+
+
+class Assignments(Protocol):
+    """How a worker gets work and reports it; the same beside the database and over HTTPS."""
+
+    async def next(self, *, timeout: float) -> Assignment | None:
+        """Wait for a ring, claim its job; None after ``timeout`` seconds without a won claim."""
+        ...
+
+    async def extend(self, assignment: Assignment) -> bool:
+        """Heartbeat. False: the attempt is no longer ours."""
+        ...
+
+    async def revoked(self, assignment: Assignment) -> Revocation:
+        """Returns when the attempt is canceled or lost; cancelled by the caller otherwise."""
+        ...
+
+    async def loading(self, assignment: Assignment) -> None:
+        """Tell watchers that the model is being brought into memory."""
+        ...
+
+    async def report(self, assignment: Assignment, progress: Progress) -> None: ...
+
+    async def store(self, assignment: Assignment, image: EncodedImage) -> ImageRecord:
+        """Store one picture and its event. Raises ``StorageFull`` or ``Unavailable``."""
+        ...
+
+    async def complete(
+        self,
+        assignment: Assignment,
+        images: Sequence[ImageRecord],
+        *,
+        timings: Timings,
+        notes: Sequence[str],
+        recipe: Mapping[str, object],
+    ) -> bool:
+        """Store the recipe, finish the job, then acknowledge the ring. False: stale token."""
+        ...
+
+    async def fail(self, assignment: Assignment, error: JobError, *, retryable: bool) -> bool: ...
+
+    async def canceled(self, assignment: Assignment) -> bool:
+        """The worker has stopped a job whose cancel was asked for."""
+        ...
+
+    async def release(
+        self, assignment: Assignment, *, reason: str, checkpoint: Mapping[int, bytes]
+    ) -> bool:
+        """Give the job back, to be resumed by another worker."""
+        ...

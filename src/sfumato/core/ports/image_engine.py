@@ -1,0 +1,108 @@
+"""What turns requests into pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sfumato.core.job import (
+    Settings,
+)
+from sfumato.core.models import ModelInfo
+from sfumato.core.request import GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ImageTask:
+    """One picture of a job, for the engine: image ``index`` (from 0)."""
+
+    job_id: str
+    index: int
+    request: GenerationRequest
+    settings: Settings
+    model: ModelInfo
+    notes: tuple[str, ...] = ()
+
+
+class Slot(Protocol):
+    """One picture inside the running batch."""
+
+    @property
+    def task(self) -> ImageTask: ...
+
+    @property
+    def batch_key(self) -> Hashable:
+        """Slots of equal key may share a step."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Rows of the network's batch that it takes: 2 with guidance, else 1."""
+        ...
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        ...
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the engine found that the caller should know, as words cut from the prompt."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """A finished picture with its recipe inside. ``recipe``: the JSON twin, as plain data."""
+
+    index: int
+    data: bytes
+    media_type: str
+    width: int
+    height: int
+    seed: int
+    recipe: Mapping[str, object] = field(default_factory=dict)
+
+
+class ImageEngine(Protocol):
+    """Turns tasks into pictures. Synchronous; called from one thread at a time.
+
+    An ``EngineError`` from a method concerns the model, task or slots it was called with alone;
+    everything else that was loaded or admitted stays usable.
+    """
+
+    def load(self, model: ModelInfo) -> None:
+        """Bring a model into memory; at once when it is there. Raises ``ModelUnusable``."""
+        ...
+
+    def admit(self, task: ImageTask) -> Slot:
+        """Encode the prompt, draw the noise. The model must be loaded."""
+        ...
+
+    def row_limit(self, batch_key: Hashable) -> int:
+        """How many rows a step of this key may have, at least 2."""
+        ...
+
+    def step(self, slots: Sequence[Slot]) -> None:
+        """One denoising step of every slot; all have one batch key and steps left."""
+        ...
+
+    def preview(self, slot: Slot) -> str:
+        """A small picture of a slot under way, as a data URL of a few kilobytes."""
+        ...
+
+    def render(self, slot: Slot) -> EncodedImage:
+        """Decode a slot whose steps are done, resample it to the size asked for, encode it."""
+        ...
+
+    def export(self, slot: Slot) -> bytes:
+        """The state of a slot under way, enough for :meth:`resume` to end with the same pixels."""
+        ...
+
+    def resume(self, task: ImageTask, blob: bytes) -> Slot:
+        """Raises ``EngineFailure`` when the blob does not fit the task."""
+        ...

@@ -1,0 +1,30 @@
+"""Where pictures are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    data: bytes
+    media_type: str
+
+
+class ImageStore(Protocol):
+    """Pictures and recipes by key. A second ``put`` of a key replaces the object whole."""
+
+    async def put(self, key: str, data: bytes, *, media_type: str) -> None:
+        """Raises ``StorageFull`` or ``Unavailable``; then no half-written object is left."""
+        ...
+
+    async def get(self, key: str) -> StoredObject:
+        """Raises ``NotFound``."""
+        ...
+
+    async def delete_prefix(self, prefix: str) -> int:
+        """Delete every object below ``prefix``; answers how many there were."""
+        ...
+
+    async def close(self) -> None: ...
