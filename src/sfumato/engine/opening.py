@@ -20,9 +20,9 @@ def open_engine(
     Raises:
         StartupRefused: there is no such device or dtype here.
     """
-    # torch's threads on a CPU spin while they wait for each other. On cores that anything else
-    # uses too, that made a step of the starter model a hundred times slower, by measurement;
-    # asleep they cost nothing that shows. OpenMP reads this once, when torch is imported.
+    # torch's threads on a CPU spin while they wait for each other. On two cores that other
+    # programs used too, that made a picture of the starter model take more than ten times as
+    # long as with threads that sleep. OpenMP reads this once, when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # noqa: TID251 - the C runtime's, not ours
     with _collector_paused():
         from sfumato.engine.engine import DiffusionEngine  # noqa: PLC0415 - seconds of torch
