@@ -16,10 +16,11 @@ from sfumato.api.app import create_app
 from sfumato.api.context import ApiContext
 from sfumato.api.schemas import RuntimeReport
 from sfumato.bootstrap.folder import hold
+from sfumato.bootstrap.listening import listen
 from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.parts import Parts, open_parts
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
-from sfumato.core.errors import PortTaken, SfumatoError
+from sfumato.core.errors import SfumatoError
 from sfumato.services.placement import Supervisor
 from sfumato.services.recovery import Recovery
 from sfumato.services.submission import Submission
@@ -48,7 +49,7 @@ def serve(
         StartupRefused: or a kind of it, before anything was started.
     """
     configure_logging(settings)
-    with hold(settings) as tell_folder, _listen(settings.host, settings.port) as listener:
+    with hold(settings) as tell_folder, listen(settings.host, settings.port) as listener:
         host, port = listener.getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
@@ -57,23 +58,6 @@ def serve(
             announce(url)
 
         asyncio.run(_serve(settings, listener, listening, exit_with_stdin=exit_with_stdin))
-
-
-@contextlib.contextmanager
-def _listen(host: str, port: int) -> Iterator[socket.socket]:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.create_server(address, family=family, backlog=2048)
-    except OSError as error:
-        raise PortTaken(
-            f"Can't listen at {host}:{port}: {error.strerror}. Give another with --port; "
-            "--port 0 takes a free one.",
-            field="port",
-        ) from None
-    with listener:
-        yield listener
 
 
 class _Server(uvicorn.Server):
