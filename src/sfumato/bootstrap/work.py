@@ -116,9 +116,9 @@ def engine_maker(settings: Settings) -> Callable[[], ImageEngine]:
 
 
 def _diffusion_engine(device: str) -> ImageEngine:
-    from sfumato.engine.engine import DiffusionEngine  # noqa: PLC0415 - seconds of torch
+    from sfumato.engine.opening import open_engine  # noqa: PLC0415 - seconds of torch
 
-    return DiffusionEngine(device=device)
+    return open_engine(device)
 
 
 def _fake_engine(step_seconds: float) -> ImageEngine:
