@@ -1,0 +1,11 @@
+"""What holds for every test."""
+
+import os
+
+# Before torch is imported: its threads would spin while they wait for a core that a service or
+# a browser of the same test is using.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A developer's own settings must not decide how tests end.
+for name in [name for name in os.environ if name.startswith("SFUMATO_")]:
+    del os.environ[name]
