@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from sfumato.core.errors import Unavailable
 from sfumato.core.ports import WorkerExit
 
 
@@ -42,12 +43,17 @@ class ProcessWorkerPool:
 
     async def start(self, runtime: str) -> str:
         worker = f"{runtime}-{os.getpid()}-{next(self._numbers)}"
-        process = await asyncio.create_subprocess_exec(
-            *self._command(runtime, worker, time.time()),
-            stdin=asyncio.subprocess.PIPE,
-            env=dict(self._environment),
-            start_new_session=True,
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command(runtime, worker, time.time()),
+                stdin=asyncio.subprocess.PIPE,
+                env=dict(self._environment),
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"No worker process can be started: {error.strerror}. Queued jobs are kept."
+            ) from error
         child = _Child(worker, runtime, process)
         self._children[worker] = child
         task = asyncio.create_task(self._wait(child), name=f"wait-{worker}")

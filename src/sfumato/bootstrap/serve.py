@@ -113,10 +113,11 @@ async def _serve(
             context.stopping.set()
             server.stop()
 
-        background = [
-            asyncio.create_task(_begin(recovery, supervisor, settings), name="background"),
-            *([asyncio.create_task(_stop_with_stdin(stop))] if exit_with_stdin else []),
-        ]
+        background = [asyncio.create_task(_begin(recovery, supervisor, settings))]
+        # Without its background a service would accept jobs and never run them.
+        background[0].add_done_callback(lambda _task: stop())
+        if exit_with_stdin:
+            background.append(asyncio.create_task(_stop_with_stdin(stop)))
         listening(parts.clock.now())
         try:
             with on_signals(stop):
@@ -124,10 +125,13 @@ async def _serve(
                 log.info("stopping the workers")
                 for task in background:
                     task.cancel()
-                await asyncio.gather(*background, return_exceptions=True)
+                ended = await asyncio.gather(*background, return_exceptions=True)
                 await pool.stop(grace=settings.grace + 5.0)
         finally:
             await pool.stop(grace=0)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
 
 
 async def _begin(recovery: Recovery, supervisor: Supervisor, settings: Settings) -> None:

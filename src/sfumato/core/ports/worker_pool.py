@@ -21,7 +21,10 @@ class WorkerPool(Protocol):
     """Where workers come from: processes of this machine, later pods of a cluster."""
 
     async def start(self, runtime: str) -> str:
-        """Start one worker; answers its name. Returns at once, not when it is ready."""
+        """Start one worker; answers its name. Returns at once, not when it is ready.
+
+        Raises ``Unavailable``.
+        """
         ...
 
     def running(self, runtime: str) -> Sequence[str]:
