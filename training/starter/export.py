@@ -71,8 +71,8 @@ def manifest() -> dict[str, object]:
         "title": "Sfumato starter",
         "family": "sd",
         "description": (
-            f"A tiny Stable Diffusion that draws flat illustrations of {len(OBJECTS)} kinds of "
-            f"object in {len(PLACES)} kinds of place at {len(TIMES)} times of day. It is there "
+            f"A tiny Stable Diffusion that draws flat landscapes: {len(PLACES)} kinds of place at "
+            f"{len(TIMES)} times of day, with a hint of {len(OBJECTS)} kinds of object. It is there "
             "so that a fresh install draws something at once; it knows no other words."
         ),
         "license": "Apache-2.0",
