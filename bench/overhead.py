@@ -41,7 +41,8 @@ REQUESTS = 8
 
 BARE_SCRIPT = f"""
 import torch, diffusers
-pipeline = diffusers.StableDiffusionPipeline.from_pretrained({str(STARTER)!r}, safety_checker=None)
+pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+    {str(STARTER)!r}, dtype=torch.float32, safety_checker=None)
 pipeline.set_progress_bar_config(disable=True)
 pipeline({PROMPT!r}, num_inference_steps={STEPS}, guidance_scale={GUIDANCE},
          generator=torch.Generator().manual_seed(1)).images[0].save("picture.png")
@@ -109,8 +110,11 @@ def warm(data: Path, rounds: int) -> dict[str, float]:
 
 def bare_pipeline() -> Any:
     import diffusers  # noqa: PLC0415 - seconds of import, not wanted by --help
+    import torch  # noqa: PLC0415
 
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(STARTER, safety_checker=None)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(
+        STARTER, dtype=torch.float32, safety_checker=None
+    )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

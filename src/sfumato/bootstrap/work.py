@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -21,6 +22,8 @@ from sfumato.settings import Settings
 from sfumato.worker.loop import Worker
 
 log = logging.getLogger(__name__)
+
+_SWITCH_SECONDS = 0.0005
 
 
 def work(
@@ -42,6 +45,9 @@ def work(
         exit_with_stdin: drain when standard input ends, as it does when the parent dies.
     """
     configure_logging(settings)
+    # The engine's thread needs the interpreter between any two kernels; others must not keep it
+    # for Python's usual 5 ms.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     chosen = _runtime(settings, runtime)
     patience = chosen.idle_timeout if idle_timeout is None else idle_timeout
     asyncio.run(

@@ -29,6 +29,7 @@ class _Member:
     slots: list[Slot] = field(default_factory=list)
     steps_done: int = 0
     steps_total: int = 0
+    next_report: float = 0.0
     next_preview: float = 0.0
 
 
@@ -37,6 +38,9 @@ class EngineThread:
 
     Args:
         make_engine: imports torch and builds the engine; seconds of work.
+        report_interval: seconds between two reports of one job's progress; its last step is
+            always reported. Who reports every short step takes the interpreter, and a core, from
+            the next one.
         preview_interval: seconds between two previews of one job.
     """
 
@@ -45,10 +49,12 @@ class EngineThread:
         make_engine: Callable[[], ImageEngine],
         *,
         clock: Clock,
+        report_interval: float = 0.1,
         preview_interval: float = 0.4,
     ) -> None:
         self._make_engine = make_engine
         self._clock = clock
+        self._report_interval = report_interval
         self._preview_interval = preview_interval
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -140,7 +146,10 @@ class EngineThread:
             return
         for slot in member.slots:
             self._batcher.add(slot)
-        self._post(run, Admitted(self._clock.monotonic()))
+        now = self._clock.monotonic()
+        # A picture that is done sooner needs no preview.
+        member.next_preview = now + self._preview_interval
+        self._post(run, Admitted(now))
 
     def _resume(self, task: ImageTask, blob: bytes) -> Slot:
         try:
@@ -172,6 +181,9 @@ class EngineThread:
         now = self._clock.monotonic()
         for slot in {slot.task.job_id: slot for slot in batch}.values():
             member = self._members[slot.task.job_id]
+            if now < member.next_report and member.steps_done < member.steps_total:
+                continue
+            member.next_report = now + self._report_interval
             preview = None
             if now >= member.next_preview and slot.step < slot.steps:
                 preview = self._preview(slot)

@@ -25,6 +25,7 @@ class Wakeups:
         self._waiters: set[asyncio.Event] = set()
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._seen: int | None = None
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[asyncio.Event]:
@@ -43,11 +44,11 @@ class Wakeups:
                 self._task = None
 
     def notify(self) -> None:
-        """Wake everybody; called from the writer's thread."""
+        """Say that this process has committed; called from the writer's thread."""
         loop = self._loop
         if loop is not None and self._waiters:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(self._wake)
+                loop.call_soon_threadsafe(self._look)
 
     def close(self) -> None:
         if self._task is not None:
@@ -55,17 +56,19 @@ class Wakeups:
             self._task = None
         self._counter.close()
 
-    def _wake(self) -> None:
-        for changed in self._waiters:
-            changed.set()
+    def _look(self) -> None:
+        """Wake everybody, if anything was committed since the last look: once for each commit,
+        though a commit of ours is both told and seen."""
+        # A counter that can't be read (the file is being replaced, say) means: look yourself.
+        version = None
+        with contextlib.suppress(sqlite3.OperationalError):
+            version = self._counter.read()
+        if version is None or version != self._seen:
+            self._seen = version
+            for changed in self._waiters:
+                changed.set()
 
     async def _watch(self) -> None:
-        seen = None
         while True:
-            # A counter that can't be read (the file is being replaced, say) means: look yourself.
-            with contextlib.suppress(sqlite3.OperationalError):
-                version = self._counter.read()
-                if version != seen:
-                    seen = version
-                    self._wake()
+            self._look()
             await asyncio.sleep(_INTERVAL)
