@@ -286,6 +286,7 @@ class MemoryJobStore:
 
     def _end(self, job: Job) -> None:
         """Keep a job that has finished, without the previews of its steps."""
+        job = replace(job, checkpoint=None)
         self._jobs[job.id] = job
         self._events[job.id] = [_without_preview(event) for event in self._events[job.id]]
         data: dict[str, Any] = {}

@@ -1,4 +1,8 @@
-"""The doorbell in SQL: one row a job, hidden while somebody has it."""
+"""The doorbell in SQL: one row a job, hidden while somebody has it.
+
+It survives any crash of a process, but its writes do not wait for the disk: the jobs are the
+truth, and what a power cut takes back of their rings, recovery rings again at the next start.
+"""
 
 from __future__ import annotations
 
@@ -68,15 +72,18 @@ class SqlDelivery:
         self.deliveries: int = row.deliveries
 
     async def ack(self) -> None:
-        await self._database.write(lambda c: c.execute(_ACK, self._held))
+        await self._database.write(lambda c: c.execute(_ACK, self._held), durable=False)
 
     async def extend(self, seconds: float) -> bool:
         values = {**self._held, "until": self._clock.now() + seconds}
-        return await self._database.write(lambda c: c.execute(_HIDE, values).rowcount) == 1
+        hidden = await self._database.write(
+            lambda c: c.execute(_HIDE, values).rowcount, durable=False
+        )
+        return hidden == 1
 
     async def release(self, *, delay: float = 0.0) -> None:
         values = {**self._held, "until": self._clock.now() + delay}
-        await self._database.write(lambda c: c.execute(_RELEASE, values))
+        await self._database.write(lambda c: c.execute(_RELEASE, values), durable=False)
 
 
 class SqlJobQueue:
@@ -97,7 +104,7 @@ class SqlJobQueue:
             "receipt": None,
             "deliveries": 0,
         }
-        await self._database.write(lambda c: c.execute(_RING, values))
+        await self._database.write(lambda c: c.execute(_RING, values), durable=False)
 
     async def receive(
         self, runtimes: Sequence[str], *, visibility: float, timeout: float
@@ -147,7 +154,7 @@ class SqlJobQueue:
             "new_receipt": secrets.token_hex(16),
         }
         taking = asyncio.ensure_future(
-            self._database.write(lambda c: c.execute(_TAKE, values).one_or_none())
+            self._database.write(lambda c: c.execute(_TAKE, values).one_or_none(), durable=False)
         )
         try:
             row = await asyncio.shield(taking)

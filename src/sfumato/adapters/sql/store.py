@@ -176,13 +176,16 @@ class SqlJobStore:
                 changes.note(connection, job_id, row.last_event, event)
             return row
 
-        row = await self._database.write(work)
+        # A claim that a power cut takes back leaves its job queued, as if it had never been.
+        row = await self._database.write(work, durable=False)
         return None if row is None else job_of(row)
 
     async def extend_lease(self, job_id: str, token: int, *, lease_until: float) -> bool:
         values = {"job": job_id, "token": token, "lease_until": lease_until}
-        write = self._database.write
-        return await write(lambda c: c.execute(changes.EXTEND_LEASE, values).rowcount) == 1
+        extended = await self._database.write(
+            lambda c: c.execute(changes.EXTEND_LEASE, values).rowcount, durable=False
+        )
+        return extended == 1
 
     async def append(self, job_id: str, token: int, events: Sequence[NewEvent]) -> bool:
         def work(connection: Connection) -> bool:
@@ -334,7 +337,7 @@ class SqlJobStore:
 
     async def mark_rung(self, job_ids: Sequence[str], *, now: float) -> None:
         statement = jobs.update().where(jobs.c.id.in_(job_ids)).values(rung_at=now)
-        await self._database.write(lambda connection: connection.execute(statement))
+        await self._database.write(lambda c: c.execute(statement), durable=False)
 
     async def forget_finished(self, *, before: float, limit: int = 100) -> Sequence[str]:
         old = select(jobs.c.id).where(jobs.c.finished_at < before).limit(limit)

@@ -44,7 +44,9 @@ class Change(NamedTuple):
 
 class JobStore(Protocol):
     """The truth about jobs. Raises ``StoreBusy``, ``StorageFull`` or ``Unavailable`` as its
-    backend fails; what it confirmed is on stable storage."""
+    backend fails. A job that was made and a job that has ended are on stable storage when that is
+    confirmed; what lies between survives any crash of a process, and a power cut may take it back
+    to the job's last such state."""
 
     async def create(self, job: Job, *, idempotency_key: str | None = None) -> Job:
         """Keep a new queued job with its ``queued`` event.
