@@ -107,7 +107,7 @@ async def test_from_a_prompt_to_a_picture(site: Site) -> None:
     page, gate = site.page, Gate(hold_at_step=3)
     await site.generate()
     await expect(page.locator(".job.queued .words")).to_have_text("waiting for a worker to answer")
-    async with site.house.working(FakeEngine(before_step=gate)):
+    async with site.house.working(FakeEngine(before_step=gate), preview_interval=0.0):
         await expect(page.locator(".job.running .words")).to_have_text(re.compile(r"step \d of 20"))
         await expect(page.locator(".sketch img")).to_have_attribute("src", re.compile("^data:"))
         await expect(page.get_by_role("progressbar")).to_have_attribute("max", "20")

@@ -31,6 +31,7 @@ class Worker:
         max_jobs: jobs it holds at once; their pictures share the running batch.
         idle_timeout: seconds without work after which it stops; None: never.
         grace: seconds that running jobs get to finish when it drains.
+        preview_interval: seconds before a job's first preview, and between two of them.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Worker:
         max_jobs: int = 16,
         idle_timeout: float | None = 300.0,
         grace: float = 10.0,
+        preview_interval: float = 0.4,
         once: bool = False,
     ) -> None:
         self._assignments = assignments
@@ -55,6 +57,7 @@ class Worker:
         self._max_jobs = 1 if once else max_jobs
         self._idle_timeout = idle_timeout
         self._grace = grace
+        self._preview_interval = preview_interval
         self._once = once
         self._draining = asyncio.Event()
         self._room = asyncio.Event()
@@ -69,7 +72,9 @@ class Worker:
     async def run(self) -> None:
         """Raises what broke the engine's thread, if it broke; jobs then go to the next worker."""
         self._ready_at = self._clock.now()
-        engine = EngineThread(self._make_engine, clock=self._clock)
+        engine = EngineThread(
+            self._make_engine, clock=self._clock, preview_interval=self._preview_interval
+        )
         engine.start()
         beat = asyncio.create_task(
             keep_leases(self._assignments, self._runs.keys, lease=self._lease)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from collections.abc import Iterator
 
 from sfumato.adapters.sql.dialects import ChangeCounter
 
 #: Seconds between two looks at the change counter while somebody waits.
 _INTERVAL = 0.01
+#: Changes come in company: the end of a job follows its last step, the next job its caller's
+#: answer. So for a moment after each change the looks come closer.
+_CLOSE_INTERVAL, _CLOSE_SECONDS = 0.002, 0.03
 
 
 class Wakeups:
@@ -26,6 +30,7 @@ class Wakeups:
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._seen: int | None = None
+        self._changed_at = 0.0
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[asyncio.Event]:
@@ -65,10 +70,12 @@ class Wakeups:
             version = self._counter.read()
         if version is None or version != self._seen:
             self._seen = version
+            self._changed_at = time.monotonic()
             for changed in self._waiters:
                 changed.set()
 
     async def _watch(self) -> None:
         while True:
             self._look()
-            await asyncio.sleep(_INTERVAL)
+            close = time.monotonic() - self._changed_at < _CLOSE_SECONDS
+            await asyncio.sleep(_CLOSE_INTERVAL if close else _INTERVAL)
