@@ -30,9 +30,9 @@ from typing import Any
 
 import httpx
 
+from sfumato.bootstrap.parts import STARTER
 from tests.support.service import ServiceProcess
 
-STARTER = Path(__file__).parent.parent / "src" / "sfumato" / "weights" / "starter"
 PROMPT = "a castle in the hills at night"
 #: The starter's weights without its list of sizes, so that both sides really draw at 256 px.
 ANY_SIZE = "any-size"

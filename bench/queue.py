@@ -17,6 +17,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from sfumato.adapters.sql import Database, SqlJobQueue, SqlJobStore
+from sfumato.bootstrap.parts import SystemClock
 from sfumato.core.ids import new_job_id
 from sfumato.core.job import ImageRecord, Job, JobStatus, Settings, Timings, image_key
 from sfumato.core.ports import Ring
@@ -27,14 +28,6 @@ SUBMITTERS = 64
 RECEIVERS = 16
 LATENCY_SAMPLES = 60
 RUNTIME = "default"
-
-
-class SystemClock:
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
 
 
 class House:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from sfumato.adapters.memory import MemoryImageStore, MemoryJobQueue, MemoryJobStore
+from sfumato.bootstrap.parts import SystemClock
 from sfumato.core.job import Job
 from sfumato.core.models import ModelDefaults, ModelInfo, ModelLayout, choose_model
 from sfumato.core.ports import ImageEngine
@@ -32,14 +32,6 @@ MODEL = ModelInfo(
 )
 
 
-class RealClock:
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
 @dataclass
 class ListCatalog:
     """A model catalogue that is a list; the first model is the default."""
@@ -57,7 +49,7 @@ class ListCatalog:
 class House:
     """Every part, wired as bootstrap does it. Use :func:`open_house`."""
 
-    clock: RealClock = field(default_factory=RealClock)
+    clock: SystemClock = field(default_factory=SystemClock)
     catalog: ListCatalog = field(default_factory=ListCatalog)
 
     def __post_init__(self) -> None:

@@ -15,7 +15,6 @@ from PIL import Image
 from tests.support.service import PATIENCE, ServiceProcess
 
 REAL = {"device": "cpu"}
-STARTER = Path(__file__).parents[2] / "src" / "sfumato" / "weights" / "starter"
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_t
 )
 from safetensors.torch import load_file, save_file
 
-import sfumato
 from sfumato.adapters.models import FolderModelCatalog
+from sfumato.bootstrap.parts import STARTER
 from sfumato.core.models import ModelInfo, settle
 from sfumato.core.ports import ImageTask
 from sfumato.core.request import GenerationRequest
@@ -27,7 +27,6 @@ from sfumato.engine.weights import Placement
 from tests.support.tiny_models import TinyModel, tiny_info
 
 CPU = Placement(torch.device("cpu"), torch.float32)
-STARTER = Path(sfumato.__file__).parent / "weights" / "starter"
 
 
 def latents_of(engine: DiffusionEngine, model: ModelInfo, **fields: object) -> torch.Tensor:
@@ -124,7 +123,6 @@ def test_a_hash_names_weights_and_not_places(tmp_path: Path, sd1: TinyModel) -> 
     assert load_folder(tmp_path / "elsewhere", CPU).hash != moved.hash
 
 
-@pytest.mark.skipif(not (STARTER / "unet").is_dir(), reason="the starter's weights are not here")
 def test_the_starter_draws_what_it_is_asked() -> None:
     model = FolderModelCatalog([], builtin=STARTER).get(None)
     engine = open_engine("cpu", threads=1)
