@@ -31,10 +31,22 @@ class Settings(BaseSettings):
     #: 0 takes a free port.
     port: _Port = 8080
 
-    #: Where jobs are kept; None: ``sfumato.db`` in the data folder.
-    database_url: str | None = None
+    #: Where jobs are kept: sqlite:///path or postgresql://…; None: ``sfumato.db`` in the data folder.
+    database_url: str | None = Field(default=None, repr=False)
+    #: The doorbell: amqp://… (RabbitMQ) or sqs://region/prefix (SNS + SQS); None: in the database.
+    queue_url: str | None = Field(default=None, repr=False)
     #: Where pictures are kept: a folder, or s3://, gs://, az://, memory://; None: the data folder.
     images_url: str | None = None
+    #: Where models are kept for every worker: a folder or a bucket; None: ``models`` in the data
+    #: folder.
+    models_url: str | None = None
+    #: Folder into which workers copy models from a bucket; None: ``cache`` in the data folder.
+    model_cache: Path | None = None
+    #: Bytes that the copies may take; the least recently used go first.
+    model_cache_bytes: Annotated[int, Field(ge=1)] = 100 << 30
+    #: Another address than the cloud's own for buckets (S3) and for SNS and SQS, as MinIO's.
+    s3_endpoint: str | None = None
+    aws_endpoint: str | None = None
     #: Extra folders of models beside ``models`` in the data folder.
     model_folders: tuple[Path, ...] = ()
     #: The model of requests that name none.

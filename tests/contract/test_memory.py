@@ -19,7 +19,7 @@ class TestMemoryJobStore(JobStoreContract):
 class TestMemoryJobQueue(JobQueueContract):
     @pytest.fixture
     async def queue(self, clock: ManualClock) -> MemoryJobQueue:
-        return MemoryJobQueue(clock)
+        return MemoryJobQueue(clock, max_deliveries=3)
 
 
 class TestMemoryImageStore(ImageStoreContract):

@@ -45,8 +45,8 @@ class TestSqliteJobStore(JobStoreContract):
 class TestSqliteJobQueue(JobQueueContract):
     @pytest.fixture
     async def queue(self, database: Database, clock: ManualClock) -> SqlJobQueue:
-        return SqlJobQueue(database, clock)
+        return SqlJobQueue(database, clock, max_deliveries=3)
 
     @pytest.fixture
     async def elsewhere(self, other_database: Database, clock: ManualClock) -> SqlJobQueue:
-        return SqlJobQueue(other_database, clock)
+        return SqlJobQueue(other_database, clock, max_deliveries=3)

@@ -26,13 +26,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, MemoryStore, from_url
+from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store, from_url
 
 from sfumato.core.errors import (
     InvalidRequest,
@@ -151,6 +151,21 @@ class ObjectImageStore:
             raise self._translated(error, f"read {key}") from None
         media_type = found.attributes.get("Content-Type")
         return StoredObject(data, media_type or _media_type_of(key))
+
+    async def download_url(self, key: str, *, expires: float) -> str | None:
+        return await self._signed("GET", key, expires)
+
+    async def upload_url(self, key: str, *, expires: float) -> str | None:
+        return await self._signed("PUT", key, expires)
+
+    async def _signed(self, method: Literal["GET", "PUT"], key: str, expires: float) -> str | None:
+        _check(key)
+        if not isinstance(self._store, S3Store | GCSStore | AzureStore):
+            return None
+        try:
+            return await obstore.sign_async(self._store, method, key, timedelta(seconds=expires))
+        except BaseError as error:
+            raise self._translated(error, f"sign a URL of {key}") from None
 
     async def delete_prefix(self, prefix: str) -> int:
         """Delete what lies below ``prefix``, read as a folder: ``jobs/a`` leaves ``jobs/ab`` alone."""

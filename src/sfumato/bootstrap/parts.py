@@ -11,7 +11,8 @@ from pathlib import Path
 import sfumato
 from sfumato.adapters.models import FolderModelCatalog
 from sfumato.adapters.objects import ObjectImageStore
-from sfumato.adapters.sql import Database, SqlJobQueue, SqlJobStore
+from sfumato.adapters.sql import Database, SqlJobStore
+from sfumato.bootstrap.queues import open_queue
 from sfumato.core.ports import Clock, ImageStore, JobQueue, JobStore, ModelCatalog
 from sfumato.core.runtimes import Runtime
 from sfumato.services.watching import JobWatcher
@@ -55,7 +56,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         database = Database.open(settings.resolved_database_url)
         stack.push_async_callback(database.close)
         store = SqlJobStore(database)
-        queue = SqlJobQueue(database, clock)
+        queue = await open_queue(settings, database, clock)
+        stack.push_async_callback(queue.close)
         images = ObjectImageStore(settings.resolved_images_url)
         stack.push_async_callback(images.close)
         watcher = await stack.enter_async_context(JobWatcher(store))

@@ -23,6 +23,12 @@ class MemoryImageStore:
         except KeyError:
             raise NotFound(f"There is no object {key!r}.") from None
 
+    async def download_url(self, key: str, *, expires: float) -> None:
+        """Nobody outside this process can read its memory."""
+
+    async def upload_url(self, key: str, *, expires: float) -> None:
+        """Nobody outside this process can write its memory."""
+
     async def delete_prefix(self, prefix: str) -> int:
         keys = [key for key in self._objects if key.startswith(prefix)]
         for key in keys:

@@ -8,11 +8,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sfumato.core.ports import (
-    Clock,
-    QueueDepth,
-    Ring,
-)
+from sfumato.core.ports import MAX_DELIVERIES, Clock, QueueDepth, QueueTraits, Ring
 
 
 @dataclass(slots=True)
@@ -48,8 +44,11 @@ class MemoryDelivery:
 class MemoryJobQueue:
     """The ``JobQueue`` port; one ring a job."""
 
-    def __init__(self, clock: Clock) -> None:
+    traits = QueueTraits()
+
+    def __init__(self, clock: Clock, *, max_deliveries: int = MAX_DELIVERIES) -> None:
         self._clock = clock
+        self._max_deliveries = max_deliveries
         self._rings: dict[str, _Waiting] = {}
         self._numbers = itertools.count(1)
         self._changed = asyncio.Event()
@@ -77,8 +76,18 @@ class MemoryJobQueue:
     async def depth(self, runtime: str) -> QueueDepth:
         now = self._clock.now()
         rings = [waiting for waiting in self._rings.values() if waiting.ring.runtime == runtime]
-        ready = sum(waiting.visible_at <= now for waiting in rings)
-        return QueueDepth(ready=ready, hidden=len(rings) - ready)
+        hidden = sum(waiting.visible_at > now for waiting in rings)
+        dead = sum(self._is_dead(waiting, now) for waiting in rings)
+        return QueueDepth(ready=len(rings) - hidden - dead, hidden=hidden, dead=dead)
+
+    async def redrive(self, runtime: str) -> int:
+        now = self._clock.now()
+        rings = [waiting for waiting in self._rings.values() if waiting.ring.runtime == runtime]
+        dead = [waiting for waiting in rings if self._is_dead(waiting, now)]
+        for waiting in dead:
+            waiting.deliveries = 0
+        self._wake()
+        return len(dead)
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -108,7 +117,9 @@ class MemoryJobQueue:
         ready = [
             waiting
             for waiting in self._rings.values()
-            if waiting.ring.runtime in runtimes and waiting.visible_at <= now
+            if waiting.ring.runtime in runtimes
+            and waiting.visible_at <= now
+            and not self._is_dead(waiting, now)
         ]
         if not ready:
             return None
@@ -118,10 +129,17 @@ class MemoryJobQueue:
         waiting.visible_at = now + visibility
         return MemoryDelivery(self, waiting)
 
+    def _is_dead(self, waiting: _Waiting, now: float) -> bool:
+        return waiting.deliveries >= self._max_deliveries and waiting.visible_at <= now
+
     def _until_visible(self, runtimes: Sequence[str]) -> float:
         """Seconds until a hidden ring may be taken, at most a minute."""
         now = self._clock.now()
-        hidden = (w.visible_at - now for w in self._rings.values() if w.ring.runtime in runtimes)
+        hidden = (
+            w.visible_at - now
+            for w in self._rings.values()
+            if w.ring.runtime in runtimes and not self._is_dead(w, now)
+        )
         return max(0.001, min(hidden, default=60.0))
 
     def _wake(self) -> None:

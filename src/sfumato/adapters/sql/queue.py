@@ -12,13 +12,13 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, select
+from sqlalchemy import Connection, Row, and_, bindparam, func, not_, select
 
 from sfumato.adapters.sql.database import Database
 from sfumato.adapters.sql.dialects import Insert, insert, lock_rows
 from sfumato.adapters.sql.rows import ring_of
 from sfumato.adapters.sql.schema import rings
-from sfumato.core.ports import Clock, QueueDepth, Ring
+from sfumato.core.ports import MAX_DELIVERIES, Clock, QueueDepth, QueueTraits, Ring
 
 #: Longest wait before a receiver looks for rings whose time has come, in seconds.
 _LONGEST_WAIT = 30.0
@@ -29,7 +29,8 @@ _ACK = rings.delete().where(*_OURS)
 _HIDE = rings.update().where(*_OURS).values(visible_at=bindparam("until"))
 _RELEASE = _HIDE.values(receipt=None)
 
-_THEIRS = rings.c.runtime.in_(bindparam("runtimes", expanding=True))
+_ALIVE = rings.c.deliveries < bindparam("most")
+_THEIRS = and_(rings.c.runtime.in_(bindparam("runtimes", expanding=True)), _ALIVE)
 _READY = (_THEIRS, rings.c.visible_at <= bindparam("now"))
 _ANY_READY = select(rings.c.seq).where(*_READY).limit(1)
 _FIRST_VISIBLE = select(func.min(rings.c.visible_at)).where(_THEIRS)
@@ -44,9 +45,14 @@ _TAKE = (
     )
     .returning(*rings.c)
 )
-_DEPTH = select(func.count().filter(rings.c.visible_at <= bindparam("now")), func.count()).where(
-    rings.c.runtime == bindparam("runtime")
-)
+_OF_ONE = rings.c.runtime == bindparam("one_runtime")
+_HIDDEN = rings.c.visible_at > bindparam("now")
+_DEPTH = select(
+    func.count().filter(not_(_HIDDEN), _ALIVE),
+    func.count().filter(_HIDDEN),
+    func.count().filter(not_(_HIDDEN), not_(_ALIVE)),
+).where(_OF_ONE)
+_REDRIVE = rings.update().where(_OF_ONE, not_(_HIDDEN), not_(_ALIVE)).values(deliveries=0)
 
 
 def _ring_again() -> Insert:
@@ -89,9 +95,14 @@ class SqlDelivery:
 class SqlJobQueue:
     """The ``JobQueue`` port on the table ``rings``."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    traits = QueueTraits()
+
+    def __init__(
+        self, database: Database, clock: Clock, *, max_deliveries: int = MAX_DELIVERIES
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._most = max_deliveries
 
     async def ring(self, ring: Ring, *, delay: float = 0.0) -> None:
         values = {
@@ -129,9 +140,12 @@ class SqlJobQueue:
         return delivery
 
     async def depth(self, runtime: str) -> QueueDepth:
-        values = {"now": self._clock.now(), "runtime": runtime}
-        ready, total = await self._database.read(lambda c: c.execute(_DEPTH, values).one())
-        return QueueDepth(ready=ready, hidden=total - ready)
+        values = {"now": self._clock.now(), "one_runtime": runtime, "most": self._most}
+        return QueueDepth(*await self._database.read(lambda c: c.execute(_DEPTH, values).one()))
+
+    async def redrive(self, runtime: str) -> int:
+        values = {"now": self._clock.now(), "one_runtime": runtime, "most": self._most}
+        return await self._database.write(lambda c: c.execute(_REDRIVE, values).rowcount)
 
     async def close(self) -> None:
         """The database is closed by whoever opened it."""
@@ -139,7 +153,7 @@ class SqlJobQueue:
     def _due(self, connection: Connection, runtimes: Sequence[str]) -> float | None:
         """Seconds until the next ring may be taken, 0 if one may be now; None when there is none."""
         now = self._clock.now()
-        values = {"runtimes": list(runtimes), "now": now}
+        values = {"runtimes": list(runtimes), "now": now, "most": self._most}
         if connection.scalar(_ANY_READY, values) is not None:
             return 0.0
         first: float | None = connection.scalar(_FIRST_VISIBLE, values)
@@ -150,6 +164,7 @@ class SqlJobQueue:
         values = {
             "runtimes": list(runtimes),
             "now": now,
+            "most": self._most,
             "until": now + visibility,
             "new_receipt": secrets.token_hex(16),
         }

@@ -10,12 +10,21 @@ from sfumato.core.ports.assignments import Assignment, Assignments, Progress, Re
 from sfumato.core.ports.clock import Clock
 from sfumato.core.ports.image_engine import EncodedImage, ImageEngine, ImageTask, Slot
 from sfumato.core.ports.image_store import ImageStore, StoredObject
-from sfumato.core.ports.job_queue import Delivery, JobQueue, QueueDepth, Ring
+from sfumato.core.ports.job_queue import (
+    MAX_DELIVERIES,
+    Delivery,
+    JobQueue,
+    QueueDepth,
+    QueueTraits,
+    Ring,
+)
 from sfumato.core.ports.job_store import Change, JobCounts, JobPage, JobStore
 from sfumato.core.ports.model_catalog import ModelCatalog
+from sfumato.core.ports.tasks import Task, TaskDelivery, TaskSink, TaskSource
 from sfumato.core.ports.worker_pool import WorkerExit, WorkerPool
 
 __all__ = [
+    "MAX_DELIVERIES",
     "Assignment",
     "Assignments",
     "Change",
@@ -32,10 +41,15 @@ __all__ = [
     "ModelCatalog",
     "Progress",
     "QueueDepth",
+    "QueueTraits",
     "Revocation",
     "Ring",
     "Slot",
     "StoredObject",
+    "Task",
+    "TaskDelivery",
+    "TaskSink",
+    "TaskSource",
     "WorkerExit",
     "WorkerPool",
 ]

@@ -23,6 +23,15 @@ class ImageStore(Protocol):
         """Raises ``NotFound``."""
         ...
 
+    async def download_url(self, key: str, *, expires: float) -> str | None:
+        """A URL from which anybody can read the object for ``expires`` seconds, without asking
+        whether it exists; None where the backend has no such thing, as a folder has not."""
+        ...
+
+    async def upload_url(self, key: str, *, expires: float) -> str | None:
+        """A URL to which anybody can PUT the object for ``expires`` seconds; None as above."""
+        ...
+
     async def delete_prefix(self, prefix: str) -> int:
         """Delete every object below ``prefix``; answers how many there were."""
         ...
