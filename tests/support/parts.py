@@ -44,6 +44,9 @@ class ListCatalog:
     def get(self, name: str | None) -> ModelInfo:
         return choose_model(self.models, name or self.models[0].name)
 
+    async def refresh(self, *, max_age: float = 0.0) -> None:
+        """Nothing to do: the list is what there is."""
+
 
 @dataclass
 class House:

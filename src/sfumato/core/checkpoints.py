@@ -114,6 +114,17 @@ def detect_family(header: SafetensorsHeader) -> str:
     raise ModelRefused("it holds no text encoder.")
 
 
+def drawing_weights(header: SafetensorsHeader) -> int:
+    """How many numbers the networks that draw have; training's own copies are left aside."""
+    prefixes = (UNET_PREFIX, VAE_PREFIX, CLIP_PREFIX, OPEN_CLIP_PREFIX)
+    whole = any(name.startswith(prefixes) for name in header.tensors)
+    return sum(
+        math.prod(spec.shape)
+        for name, spec in header.tensors.items()
+        if not whole or name.startswith(prefixes)
+    )
+
+
 def named_prediction(sidecar: Mapping[str, Any], yaml: str) -> str | None:
     """What a checkpoint's network predicts, where a file beside it says so.
 

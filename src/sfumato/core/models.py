@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -33,14 +34,33 @@ class ModelDefaults:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelFile:
+    """One file of a model.
+
+    Attributes:
+        path: below the model's folder, with ``/`` between its parts.
+        sha256: of its content, in hex; empty where nobody has computed it.
+        version: the bucket's own mark of this content; empty on disk.
+    """
+
+    path: str
+    size_bytes: int
+    sha256: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """One model of the catalogue.
 
     Attributes:
-        path: the local folder or file that the engine loads.
+        path: the local folder or file that the engine loads; empty while it lies in a bucket.
         sizes: the (width, height) pairs that it draws well; empty: any size.
         vocabulary: every word it knows, lower case; None: no such list.
         refusal: why it must not be loaded (a pickle, say); None when it may.
+        memory_bytes: what a worker needs for one picture, see :func:`memory_needed`; 0: unknown.
+        files: what the engine reads of it; of a checkpoint, that file first.
+        source: the folder in the models' bucket that ``files`` lie in; empty on disk.
     """
 
     name: str
@@ -55,6 +75,51 @@ class ModelInfo:
     sizes: tuple[tuple[int, int], ...] = ()
     vocabulary: frozenset[str] | None = None
     refusal: str | None = None
+    memory_bytes: int = 0
+    files: tuple[ModelFile, ...] = ()
+    source: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the whole model; empty unless that of every file is known."""
+        if not self.files or not all(file.sha256 for file in self.files):
+            return ""
+        return files_digest(self.files)
+
+
+def files_digest(files: Iterable[ModelFile]) -> str:
+    """SHA-256, in hex, over every file's path, size and content's digest, by path.
+
+    Where a file's own is not known, the bucket's mark of its content stands in: such a digest
+    tells two versions apart, but can't be checked.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.path):
+        line = f"{file.sha256 or file.version} {file.size_bytes} {file.path}\n"
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+#: Bytes of a weight in half precision, in which a GPU computes.
+_WEIGHT_BYTES = 2
+#: What the VAE holds for each pixel while it decodes, the peak of a picture's memory: six tensors
+#: of 256 channels in half precision.
+_WORKING_BYTES_PER_PIXEL = 6 * 256 * 2
+#: What a GPU's driver and libraries take before the first tensor.
+_RUNTIME_BYTES = 512 << 20
+
+
+def memory_needed(weights: int, defaults: ModelDefaults) -> int:
+    """Bytes that a worker needs for one picture of the model's own size, in half precision.
+
+    An estimate: 2 bytes a weight, 3 KiB a pixel, and 0.5 GiB for the GPU's libraries. A CPU
+    computes in single precision and needs about twice as much.
+
+    Args:
+        weights: how many numbers the networks have.
+    """
+    pixels = defaults.width * defaults.height
+    return weights * _WEIGHT_BYTES + pixels * _WORKING_BYTES_PER_PIXEL + _RUNTIME_BYTES
 
 
 def choose_model(models: Iterable[ModelInfo], name: str) -> ModelInfo:

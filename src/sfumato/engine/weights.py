@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sfumato.core.checkpoints import SafetensorsHeader, read_header
 from sfumato.core.errors import ModelUnusable
+from sfumato.core.layout import weight_files
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -85,15 +86,10 @@ def component_files(folder: Path) -> list[Path]:
     Raises:
         ModelUnusable: there are none; pickled weights are named, never opened.
     """
-    for stem in ("diffusion_pytorch_model", "model"):
-        for variant in ("", ".fp16"):
-            whole = folder / f"{stem}{variant}.safetensors"
-            if whole.is_file():
-                return [whole]
-            index = folder / f"{stem}.safetensors.index{variant}.json"
-            if index.is_file():
-                shards = read_json(index).get("weight_map", {}).values()
-                return [folder / name for name in sorted(set(map(str, shards)))]
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    chosen = weight_files(names, lambda name: read_json(folder / name))
+    if chosen:
+        return [folder / name for name in chosen]
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     hint = f" Pickled weights ({', '.join(pickles)}) are never opened." if pickles else ""
     raise ModelUnusable(f"{folder} has no .safetensors weights.{hint}")

@@ -20,6 +20,7 @@ from sfumato.core.ports.job_queue import (
 )
 from sfumato.core.ports.job_store import Change, JobCounts, JobPage, JobStore
 from sfumato.core.ports.model_catalog import ModelCatalog
+from sfumato.core.ports.model_files import BytesProgress, ModelFiles
 from sfumato.core.ports.tasks import Task, TaskDelivery, TaskSink, TaskSource
 from sfumato.core.ports.worker_pool import WorkerExit, WorkerPool
 
@@ -27,6 +28,7 @@ __all__ = [
     "MAX_DELIVERIES",
     "Assignment",
     "Assignments",
+    "BytesProgress",
     "Change",
     "Clock",
     "Delivery",
@@ -39,6 +41,7 @@ __all__ = [
     "JobQueue",
     "JobStore",
     "ModelCatalog",
+    "ModelFiles",
     "Progress",
     "QueueDepth",
     "QueueTraits",
