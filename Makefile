@@ -9,7 +9,7 @@ HOST       ?= 127.0.0.1
 PORT       ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help install image run-example serve test lint format types bench bench-queue bench-overhead clean
+.PHONY: help install image run-example serve test services services-down lint format types bench bench-queue bench-overhead clean
 
 help: ## this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,8 +36,14 @@ run-example: image ## the same, under the name one of the seed systems used
 serve: $(VENV)/.engine ## the service at http://127.0.0.1:8080, until Ctrl-C
 	@exec $(BIN)/sfumato serve --host $(HOST) --port $(PORT)
 
-test: $(VENV)/.test lint types ## every test
-	@$(BIN)/python -m pytest
+test: $(VENV)/.test lint types ## every test, with the servers that they need
+	@scripts/services run $(BIN)/python -m pytest
+
+services: $(VENV)/.test ## PostgreSQL, RabbitMQ, S3 and SNS/SQS for tests; starts what is missing
+	@scripts/services up
+
+services-down: ## stop those of them that were started
+	@scripts/services down
 
 lint: $(VENV)/.test ## ruff and the dependency rule; changes nothing
 	@$(BIN)/ruff check -q .

@@ -9,3 +9,5 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # A developer's own settings must not decide how tests end.
 for name in [name for name in os.environ if name.startswith("SFUMATO_")]:
     del os.environ[name]
+
+pytest_plugins = ["tests.support.servers", "tests.support.aws"]

@@ -1,0 +1,5 @@
+import sys
+
+from scripts.servers.command import main
+
+sys.exit(main())
