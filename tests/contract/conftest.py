@@ -6,4 +6,5 @@ pytest.register_assert_rewrite(
     "tests.contract.image_store",
     "tests.contract.job_queue",
     "tests.contract.job_store",
+    "tests.contract.workers",
 )

@@ -6,5 +6,12 @@ Each method runs without an ``await`` in its middle, so the event loop itself ma
 from sfumato.adapters.memory.image_store import MemoryImageStore
 from sfumato.adapters.memory.job_queue import MemoryJobQueue
 from sfumato.adapters.memory.job_store import MemoryJobStore
+from sfumato.adapters.memory.workers import MemoryWorkerRegistry, MemoryWorkerTokens
 
-__all__ = ["MemoryImageStore", "MemoryJobQueue", "MemoryJobStore"]
+__all__ = [
+    "MemoryImageStore",
+    "MemoryJobQueue",
+    "MemoryJobStore",
+    "MemoryWorkerRegistry",
+    "MemoryWorkerTokens",
+]

@@ -114,3 +114,30 @@ rings = Table(
     Index(None, "runtime", "rank", "seq"),
     sqlite_autoincrement=True,
 )
+
+worker_tokens = Table(
+    "worker_tokens",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(255), nullable=False),
+    #: SHA-256 of the token, in hex. The token itself is kept nowhere.
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("runtimes", Text, nullable=False),
+    Column("created_at", _Seconds, nullable=False),
+    Column("expires_at", _Seconds),
+    Column("revoked_at", _Seconds),
+    Column("used_at", _Seconds),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("runtime", String(255), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("device", String(255), nullable=False),
+    Column("models", Text, nullable=False),
+    Column("started_at", _Seconds, nullable=False),
+    Column("seen_at", _Seconds, nullable=False),
+    Index(None, "seen_at"),
+)

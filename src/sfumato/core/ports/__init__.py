@@ -23,8 +23,16 @@ from sfumato.core.ports.model_catalog import ModelCatalog
 from sfumato.core.ports.model_files import BytesProgress, ModelFiles
 from sfumato.core.ports.tasks import Task, TaskDelivery, TaskSink, TaskSource
 from sfumato.core.ports.worker_pool import WorkerExit, WorkerPool
+from sfumato.core.ports.worker_registry import (
+    FORGOTTEN_AFTER,
+    WorkerKind,
+    WorkerRegistry,
+    WorkerReport,
+)
+from sfumato.core.ports.worker_tokens import WorkerToken, WorkerTokens
 
 __all__ = [
+    "FORGOTTEN_AFTER",
     "MAX_DELIVERIES",
     "Assignment",
     "Assignments",
@@ -54,5 +62,10 @@ __all__ = [
     "TaskSink",
     "TaskSource",
     "WorkerExit",
+    "WorkerKind",
     "WorkerPool",
+    "WorkerRegistry",
+    "WorkerReport",
+    "WorkerToken",
+    "WorkerTokens",
 ]
