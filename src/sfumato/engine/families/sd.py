@@ -14,6 +14,7 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from sfumato.core.errors import ModelUnusable
+from sfumato.engine.packing import pack
 from sfumato.engine.prompts import PromptEncoder
 from sfumato.engine.schedules import NoiseSchedule
 from sfumato.engine.weights import Placement
@@ -39,6 +40,8 @@ class StableDiffusion:
         placement: Placement,
         model_hash: str,
     ) -> None:
+        for network in (unet, vae):
+            pack(network, placement)
         self._unet = unet
         self._vae = vae
         self.prompts = prompts
@@ -72,19 +75,20 @@ class StableDiffusion:
             condition = _guidance_embedding(guidance, self._guidance_width)
             condition = condition.to(self.placement.dtype)
         (output,) = self._unet(
-            latents.to(self.placement.dtype),
+            latents.to(self.placement.dtype, memory_format=torch.channels_last),
             timesteps,
             encoder_hidden_states=embeddings,
             timestep_cond=condition,
             return_dict=False,
         )
-        return output.float()  # type: ignore[no-any-return]
+        return output.float(memory_format=torch.contiguous_format)  # type: ignore[no-any-return]
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (n, channels, h, w) to pixels (n, 3, height, width), float32 in 0 … 1."""
         config = self._vae.config
         unscaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-        (pixels,) = self._vae.decode(unscaled.to(self.placement.dtype), return_dict=False)
+        scaled = unscaled.to(self.placement.dtype, memory_format=torch.channels_last)
+        (pixels,) = self._vae.decode(scaled, return_dict=False)
         return (pixels.float() / 2 + 0.5).clamp_(0, 1)  # type: ignore[no-any-return]
 
 
