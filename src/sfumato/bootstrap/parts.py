@@ -56,7 +56,8 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         database = Database.open(settings.resolved_database_url)
         stack.push_async_callback(database.close)
         store = SqlJobStore(database)
-        queue = await open_queue(settings, database, clock)
+        runtimes = runtimes_of(settings)
+        queue = await open_queue(settings, database, clock, [runtime.name for runtime in runtimes])
         stack.push_async_callback(queue.close)
         images = ObjectImageStore(settings.resolved_images_url)
         stack.push_async_callback(images.close)
@@ -67,7 +68,7 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
             queue=queue,
             images=images,
             catalog=open_catalog(settings),
-            runtimes=runtimes_of(settings),
+            runtimes=runtimes,
             watcher=watcher,
         )
 

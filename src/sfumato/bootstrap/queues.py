@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from sfumato.adapters.sql import Database, SqlJobQueue
@@ -10,8 +11,13 @@ from sfumato.core.ports import Clock, JobQueue
 from sfumato.settings import Settings
 
 
-async def open_queue(settings: Settings, database: Database, clock: Clock) -> JobQueue:
+async def open_queue(
+    settings: Settings, database: Database, clock: Clock, runtimes: Sequence[str]
+) -> JobQueue:
     """The queue of ``SFUMATO_QUEUE_URL``; without one, in the database. The caller closes it.
+
+    Args:
+        runtimes: those whose queues a broker must have before anything begins.
 
     Raises:
         StartupRefused: an unknown scheme, a missing package, or a broker that refuses us.
@@ -19,8 +25,30 @@ async def open_queue(settings: Settings, database: Database, clock: Clock) -> Jo
     if settings.queue_url is None:
         return SqlJobQueue(database, clock)
     scheme = urlsplit(settings.queue_url).scheme
+    if scheme == "sqs":
+        return await _open_sqs(settings, settings.queue_url, clock, runtimes)
     raise StartupRefused(
         f"SFUMATO_QUEUE_URL has the scheme {scheme!r}, for which there is no queue.",
         field="queue_url",
         accepted="amqp://, amqps:// or sqs://; leave it out for a queue in the database",
+    )
+
+
+async def _open_sqs(
+    settings: Settings, url: str, clock: Clock, runtimes: Sequence[str]
+) -> JobQueue:
+    try:
+        from sfumato.adapters.sqs import SqsJobQueue  # noqa: PLC0415 - an extra, and half a second
+    except ModuleNotFoundError:
+        raise StartupRefused(
+            "SFUMATO_QUEUE_URL asks for SQS, whose client is not installed: "
+            "pip install 'sfumato[aws]'.",
+            field="queue_url",
+        ) from None
+    return await SqsJobQueue.open(
+        url,
+        clock,
+        runtimes=runtimes,
+        endpoint=settings.aws_endpoint,
+        max_jobs=settings.max_jobs,
     )

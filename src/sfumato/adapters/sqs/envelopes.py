@@ -1,0 +1,48 @@
+"""Messages as SNS hands them on: raw, or in an envelope of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What was sent: its text, its attributes, and SNS's own id where there was an envelope."""
+
+    text: str
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    id: str | None = None
+
+
+def open_envelope(body: str, attributes: Mapping[str, str]) -> Opened:
+    """Take a message out of SNS's envelope, if it is in one.
+
+    Args:
+        attributes: of the message itself; those in an envelope go before them.
+    """
+    envelope = read_object(body)
+    if envelope is None or envelope.get("Type") != "Notification":
+        return Opened(body, attributes)
+    text = envelope.get("Message")
+    if not isinstance(text, str):
+        return Opened(body, attributes)
+    given = envelope.get("MessageAttributes")
+    inside = {
+        name: attribute["Value"]
+        for name, attribute in (given.items() if isinstance(given, dict) else ())
+        if isinstance(attribute, dict) and isinstance(attribute.get("Value"), str)
+    }
+    identity = envelope.get("MessageId")
+    return Opened(text, {**attributes, **inside}, identity if isinstance(identity, str) else None)
+
+
+def read_object(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text is; None for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
