@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from signal import SIGKILL
 
 from scripts.servers.missing import Missing
 from scripts.servers.process import Server, http_status
@@ -23,6 +24,8 @@ class PrivateS3(Server):
     """
 
     name = "s3"
+    #: Asked politely it waits fifteen seconds for idle connections.
+    stop_signal = SIGKILL
     port_names = tuple(
         f"{part}{protocol}"
         for part in ("s3", "master", "volume", "filer")
@@ -56,6 +59,8 @@ class PrivateS3(Server):
             "ip": "127.0.0.1",
             "ip.bind": "127.0.0.1",
             "master.telemetry": "false",
+            # Alone it still elects itself, after a restart only when this has passed.
+            "master.electionTimeout": "500ms",
             "master.volumeSizeLimitMB": "64",
             "volume.max": "100",
             "volume.preStopSeconds": "0",
@@ -77,6 +82,13 @@ class PrivateS3(Server):
             "server",
             *(f"-{name}={value}" for name, value in options.items()),
         ]
+
+    def kill(self) -> None:
+        super().kill()
+        for name, port in self.ports.items():
+            part, _, protocol = name.partition(".")
+            if protocol:
+                Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108
 
     def answers(self) -> bool:
         # The gateway listens before there is a volume to write to.

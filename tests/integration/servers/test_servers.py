@@ -84,7 +84,5 @@ def test_a_private_server_is_killed_and_comes_back_where_it_was(kind, use) -> No
         server.kill()
         server.start()
         use(server)
-        server.restart()
-        use(server)
         assert server.url == url  # type: ignore[attr-defined]
     assert not server.folder.exists()
