@@ -34,6 +34,12 @@ class ImageStoreContract:
     async def test_a_missing_object_is_not_found(self, images: ImageStore) -> None:
         with pytest.raises(NotFound):
             await images.get("jobs/none/0.png")
+        with pytest.raises(NotFound):
+            await images.size("jobs/none/0.png")
+
+    async def test_an_objects_size_is_known_without_reading_it(self, images: ImageStore) -> None:
+        await images.put("jobs/a/0.png", b"x" * 1234, media_type="image/png")
+        assert await images.size("jobs/a/0.png") == 1234
 
     async def test_a_second_put_replaces_the_object_whole(self, images: ImageStore) -> None:
         await images.put("jobs/a/0.png", b"x" * 1000, media_type="image/png")

@@ -152,6 +152,15 @@ class ObjectImageStore:
         media_type = found.attributes.get("Content-Type")
         return StoredObject(data, media_type or _media_type_of(key))
 
+    async def size(self, key: str) -> int:
+        _check(key)
+        try:
+            return (await obstore.head_async(self._store, key))["size"]
+        except FileNotFoundError:
+            raise NotFound(f"There is no object {key}.") from None
+        except (BaseError, OSError) as error:
+            raise self._translated(error, f"look at {key}") from None
+
     async def download_url(self, key: str, *, expires: float) -> str | None:
         return await self._signed("GET", key, expires)
 

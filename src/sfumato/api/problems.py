@@ -59,6 +59,9 @@ STATUSES: Mapping[type[errors.SfumatoError], HTTPStatus] = {
     errors.Conflict: HTTPStatus.CONFLICT,
     errors.IdempotencyConflict: HTTPStatus.CONFLICT,
     errors.JobFinished: HTTPStatus.CONFLICT,
+    errors.AttemptLost: HTTPStatus.CONFLICT,
+    errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
+    errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreBusy: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -120,7 +123,10 @@ def problem_of(error: errors.SfumatoError) -> Response:
 
 
 def headers_of(error: errors.SfumatoError) -> dict[str, str]:
-    """``Retry-After``, in whole seconds, where trying again may help."""
+    """``Retry-After``, in whole seconds, where trying again may help; how to log in, where one
+    must."""
+    if status_of(error) is HTTPStatus.UNAUTHORIZED:
+        return {"WWW-Authenticate": "Bearer"}
     if status_of(error) not in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         return {}
     seconds = error.retry_after if isinstance(error, errors.Overloaded) else _RETRY_AFTER

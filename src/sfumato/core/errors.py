@@ -9,7 +9,10 @@
     ├── NotFound                no such job, image or page
     ├── Conflict
     │   ├── IdempotencyConflict the key was used for another request
-    │   └── JobFinished         nothing left to cancel
+    │   ├── JobFinished         nothing left to cancel
+    │   └── AttemptLost         another worker, or none, holds the job
+    ├── Unauthorized            no key, or one that is wrong, expired or revoked
+    ├── Forbidden               a good key that is not for this
     ├── Overloaded              admission control: come back later
     ├── Unavailable             a part that is needed does not answer
     │   ├── StoreBusy           the database is locked by another process
@@ -103,6 +106,18 @@ class IdempotencyConflict(Conflict):
 
 class JobFinished(Conflict):
     code = "job_finished"
+
+
+class AttemptLost(Conflict):
+    code = "attempt_lost"
+
+
+class Unauthorized(SfumatoError):
+    code = "unauthorized"
+
+
+class Forbidden(SfumatoError):
+    code = "forbidden"
 
 
 class Overloaded(SfumatoError):

@@ -144,6 +144,8 @@ class Execution:
         delivery = self._deliveries.get((job.id, job.attempt))
         if held and delivery is not None:
             await delivery.extend(self._lease)
+        if not held:
+            await self._settle(job)  # whoever took the attempt away has rung anew
         return held
 
     async def revoked(self, assignment: Assignment) -> Revocation:
@@ -174,7 +176,7 @@ class Execution:
         request = assignment.job.request
         key = image_key(assignment.job.id, image.index, request.output_format)
         await self._images.put(key, image.data, media_type=image.media_type)
-        await self._append(assignment, EventKind.IMAGE, {"index": image.index})
+        await self.stored(assignment, image.index)
         return ImageRecord(
             index=image.index,
             key=key,
@@ -253,18 +255,37 @@ class Execution:
             await self._images.put(
                 checkpoint_key(job.id, index), blob, media_type="application/octet-stream"
             )
+        return await self.hand_over(assignment, reason=reason, resumable=bool(checkpoint))
+
+    async def hand_over(self, assignment: Assignment, *, reason: str, resumable: bool) -> bool:
+        """:meth:`release`, once the slots that another worker can resume are in the store."""
+        job = assignment.job
         released = await self._store.requeue(
             job.id,
             job.attempt,
             outcome=AttemptOutcome.RELEASED,
             reason=reason,
             now=self._clock.now(),
-            checkpoint=checkpoint_prefix(job.id) if checkpoint else job.checkpoint,
+            checkpoint=checkpoint_prefix(job.id) if resumable else job.checkpoint,
         )
         if released:
             await self._ring_again(ring_for(job), delay=0.0)
         await self._settle(job)
         return released
+
+    async def stored(self, assignment: Assignment, index: int) -> None:
+        """Tell watchers that a picture is in the store."""
+        await self._append(assignment, EventKind.IMAGE, {"index": index})
+
+    async def let_go(self) -> None:
+        """Give back every ring that is held; the jobs are left to their leases. A ring of a job
+        that is still running comes once more, and its claim loses."""
+        while self._deliveries:
+            _, delivery = self._deliveries.popitem()
+            try:
+                await delivery.release()
+            except Unavailable as error:
+                log.warning("a ring could not be given back: %s", error)
 
     async def _append(
         self, assignment: Assignment, kind: EventKind, data: Mapping[str, Any]

@@ -23,6 +23,9 @@ class MemoryImageStore:
         except KeyError:
             raise NotFound(f"There is no object {key!r}.") from None
 
+    async def size(self, key: str) -> int:
+        return len((await self.get(key)).data)
+
     async def download_url(self, key: str, *, expires: float) -> None:
         """Nobody outside this process can read its memory."""
 

@@ -23,6 +23,10 @@ class ImageStore(Protocol):
         """Raises ``NotFound``."""
         ...
 
+    async def size(self, key: str) -> int:
+        """Bytes of the object, without reading it. Raises ``NotFound``."""
+        ...
+
     async def download_url(self, key: str, *, expires: float) -> str | None:
         """A URL from which anybody can read the object for ``expires`` seconds, without asking
         whether it exists; None where the backend has no such thing, as a folder has not."""
