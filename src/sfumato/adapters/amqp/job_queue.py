@@ -1,0 +1,273 @@
+"""The doorbell on RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
+
+from sfumato.adapters.amqp.link import ANSWER_SECONDS, Link, Session, answers
+from sfumato.adapters.amqp.messages import copy_of, deliveries_of, message_of, ring_of
+from sfumato.adapters.amqp.receiving import Hold, receive_from
+from sfumato.adapters.amqp.topology import DELAYS, Topology, count, delay_level, refusals
+from sfumato.core.errors import Unavailable
+from sfumato.core.ports import MAX_DELIVERIES, QueueDepth, QueueTraits, Ring
+
+log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+#: Quorum queues keep strict priorities from this version on.
+_PRIORITIES_SINCE = (4, 3)
+#: A receiver that waited so long looks again whether its queues are still there.
+_LONGEST_WAIT = 60.0
+#: Seconds for which a call waits for a broker that is away.
+_PATIENCE = 5.0
+_FIRST_PAUSE = 0.02
+
+
+class AmqpDelivery:
+    """The ``Delivery`` port."""
+
+    def __init__(self, queue: AmqpJobQueue, hold: Hold, ring: Ring, deliveries: int) -> None:
+        self._queue = queue
+        self._hold = hold
+        self.ring = ring
+        self.deliveries = deliveries
+
+    async def ack(self) -> None:
+        await self._hold.ack()
+
+    async def extend(self, seconds: float) -> bool:
+        return self._hold.extend(seconds)
+
+    async def release(self, *, delay: float = 0.0) -> None:
+        await self._queue.release(self._hold, self.ring, self.deliveries, delay)
+
+
+class AmqpJobQueue:
+    """The ``JobQueue`` port: a quorum queue a runtime. Use :meth:`open`.
+
+    ``hidden`` in its depth counts what this process holds and all that is delayed; RabbitMQ tells
+    only its management API what other processes hold. Ring and release wait for the broker's
+    confirmation. A delay is at least a second, and rounded up to the next power of two.
+    """
+
+    def __init__(self, link: Link, topology: Topology, version: tuple[int, ...]) -> None:
+        self._link = link
+        self._topology = topology
+        self._declared: set[str] = set()
+        self._declaring = asyncio.Lock()
+        self._holds: dict[Hold, str] = {}
+        self.traits = QueueTraits(
+            priorities=version >= _PRIORITIES_SINCE, single=False, longest_delay=float(DELAYS[-1])
+        )
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        prefix: str = "sfumato",
+        max_deliveries: int = MAX_DELIVERIES,
+        runtimes: Sequence[str] = (),
+    ) -> AmqpJobQueue:
+        """Connect, and declare what the runtimes need. Those of later calls are declared then.
+
+        Raises:
+            StartupRefused: no connection, a wrong password or virtual host, no permission, or a
+                queue that exists with other arguments.
+        """
+        link = await Link.open(url, setting="queue_url")
+        try:
+            session = await link.session(patience=0.0)
+            queue = cls(link, Topology(prefix, max_deliveries), session.version)
+            with answers("declare its queues"):
+                await queue._declare(session, *runtimes)
+        except BaseException:
+            await link.close()
+            raise
+        return queue
+
+    async def ring(self, ring: Ring, *, delay: float = 0.0) -> None:
+        await self._publish(ring, delay=delay)
+
+    async def receive(
+        self, runtimes: Sequence[str], *, visibility: float, timeout: float
+    ) -> AmqpDelivery | None:
+        stop = asyncio.Event()
+        receiving = asyncio.create_task(
+            self._receive(runtimes, visibility=visibility, timeout=timeout, stop=stop)
+        )
+        try:
+            return await asyncio.shield(receiving)
+        except asyncio.CancelledError:
+            # A message may be on its way to us: wait for the answer, and send it back.
+            stop.set()
+            with contextlib.suppress(Unavailable):
+                delivery = await receiving
+                if delivery is not None:
+                    await delivery.release()
+            raise
+
+    async def depth(self, runtime: str) -> QueueDepth:
+        async def look(session: Session) -> QueueDepth:
+            async with session.private_channel() as channel:
+                ready, dead, *delayed = [
+                    await count(channel, name) for name in self._topology.queues(runtime)
+                ]
+            held = sum(of == runtime and hold.ours for hold, of in self._holds.items())
+            return QueueDepth(ready=ready, hidden=held + sum(delayed), dead=dead)
+
+        return await self._try("count the rings", [runtime], look)
+
+    async def redrive(self, runtime: str) -> int:
+        async def move(session: Session) -> int:
+            name = self._topology.dead_queue(runtime)
+            async with session.private_channel() as channel:
+                dead = await channel.get_queue(name, ensure=False)
+                moved = 0
+                for _ in range(await count(channel, name)):
+                    message = await dead.get(fail=False, timeout=ANSWER_SECONDS)
+                    if message is None:
+                        break
+                    try:
+                        await self._publish(ring_of(message))
+                        moved += 1
+                    except ValueError:
+                        # It stays; published anew, since a broker counts what is only put back.
+                        await channel.default_exchange.publish(
+                            copy_of(message), name, mandatory=True, timeout=ANSWER_SECONDS
+                        )
+                    await message.ack()
+            return moved
+
+        return await self._try("redrive", [runtime], move)
+
+    async def close(self) -> None:
+        """What is still held goes to the next receiver at once."""
+        for hold in list(self._holds):
+            hold.settle()
+        await self._link.close()
+
+    async def release(self, hold: Hold, ring: Ring, deliveries: int, delay: float) -> None:
+        """What :meth:`AmqpDelivery.release` does."""
+        if delay <= 0:
+            await hold.requeue()
+        elif hold.ours:
+            # The copy first: a crash between the two makes a second ring, which is harmless.
+            await self._publish(ring, delay=delay, deliveries=deliveries)
+            await hold.ack()
+
+    # -- receiving -------------------------------------------------------------------------------
+
+    async def _receive(
+        self, runtimes: Sequence[str], *, visibility: float, timeout: float, stop: asyncio.Event
+    ) -> AmqpDelivery | None:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        queues = [self._topology.queue(runtime) for runtime in runtimes]
+        while True:
+            left = deadline - loop.time()
+
+            async def once(session: Session, wait: float = left) -> _Received | None:
+                found = await receive_from(
+                    session, queues, wait=min(wait, _LONGEST_WAIT), stop=stop
+                )
+                return found and (session, *found)
+
+            received = await self._try("receive", runtimes, once, patience=left, stop=stop)
+            if received is not None:
+                delivery = await self._accept(received, visibility)
+                if delivery is not None:
+                    return delivery
+            elif stop.is_set() or loop.time() >= deadline:
+                return None
+
+    async def _accept(self, received: _Received, visibility: float) -> AmqpDelivery | None:
+        """The delivery, or None for a message that was set aside."""
+        session, channel, message = received
+        hold = Hold(session, channel, message, visibility=visibility, expired=self._expired)
+        try:
+            ring = ring_of(message)
+        except ValueError as reason:
+            log.error("a message for %s is no ring: %s. Set aside.", message.routing_key, reason)  # noqa: TRY400
+            await hold.set_aside()
+            return None
+        self._holds = {hold: of for hold, of in self._holds.items() if hold.ours}
+        self._holds[hold] = ring.runtime
+        return AmqpDelivery(self, hold, ring, deliveries_of(message))
+
+    async def _expired(self, hold: Hold) -> None:
+        if deliveries_of(hold.message) >= self._topology.max_deliveries:
+            await hold.set_aside()
+        else:
+            await hold.requeue(failed=True)
+
+    # -- publishing ------------------------------------------------------------------------------
+
+    async def _publish(self, ring: Ring, *, delay: float = 0.0, deliveries: int = 0) -> None:
+        message = message_of(ring, earlier_deliveries=deliveries)
+        exchange, key = self._topology.exchange, ring.runtime
+        if delay > 0:
+            exchange, key = "", self._topology.delay_queue(ring.runtime, delay_level(delay))
+
+        async def publish(session: Session) -> None:
+            channel = await session.publishing_channel()
+            place = await channel.get_exchange(exchange, ensure=False)
+            await place.publish(message, key, mandatory=True, timeout=ANSWER_SECONDS)
+
+        await self._try(f"ring for job {ring.job_id}", [ring.runtime], publish)
+
+    # -- the connection --------------------------------------------------------------------------
+
+    async def _try(
+        self,
+        aim: str,
+        runtimes: Sequence[str],
+        act: Callable[[Session], Awaitable[_Result]],
+        *,
+        patience: float = _PATIENCE,
+        stop: asyncio.Event | None = None,
+    ) -> _Result:
+        """Do it on a standing connection, again on the next one if that breaks, for ``patience``
+        seconds or until ``stop`` is set."""
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + patience, _FIRST_PAUSE
+        while True:
+            session = await self._link.session(patience=deadline - loop.time(), stop=stop)
+            try:
+                with answers(aim):
+                    await self._declare(session, *runtimes)
+                    return await act(session)
+            except Unavailable as error:
+                match error.__cause__:
+                    case TimeoutError():
+                        self._link.give_up(session)
+                    case ChannelNotFoundEntity() | DeliveryError():
+                        self._declared.clear()  # somebody deleted a queue of ours
+                if loop.time() + pause >= deadline or (stop is not None and stop.is_set()):
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(1.0, 2 * pause)
+
+    async def _declare(self, session: Session, *runtimes: str) -> None:
+        """Declare the exchanges, and each runtime's queues, once."""
+        if self._declared.issuperset(runtimes) and self._declared:
+            return
+        async with self._declaring, session.private_channel() as channel:
+            with refusals(self._topology.prefix):
+                if not self._declared:
+                    await self._topology.declare_exchanges(channel)
+                    self._declared.add("")
+                for runtime in set(runtimes) - self._declared:
+                    await self._topology.declare(channel, runtime)
+                    self._declared.add(runtime)
+
+
+_Received = tuple[Session, AbstractChannel, AbstractIncomingMessage]
