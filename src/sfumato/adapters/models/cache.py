@@ -1,0 +1,266 @@
+"""Copies of a bucket's models on this machine's disk, shared by its workers.
+
+::
+
+    <folder>/<digest>/            a model, whole and checked; never changed afterwards
+    <folder>/.partial/<digest>/   one on its way; nobody reads it
+    <folder>/.locks/<digest>      shared: in use; exclusive: being copied or deleted. Its
+                                  modification time is the model's last use
+
+A model comes into its place by one rename. What a killed worker left in ``.partial`` is taken up
+by whoever copies the same model next, and deleted when another one is copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+from sfumato.adapters.models.fetching import DISK_FULL, fetch, in_thread, synchronise
+from sfumato.adapters.models.locks import ModelLock
+from sfumato.adapters.models.sources import RangeSource
+from sfumato.core.errors import ModelUnusable, StorageFull, Unavailable
+from sfumato.core.models import ModelInfo, ModelLayout, files_digest
+from sfumato.core.ports import BytesProgress
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.2
+
+
+class ModelCache:
+    """Implements :class:`sfumato.core.ports.ModelFiles`.
+
+    Args:
+        folder: on a disk of this machine, for its locks to hold.
+        budget: bytes that all copies together may take, those on their way included.
+        source_of: where a model's files are read from.
+        latest: what the catalogue says of a model by now; asked when a copy went wrong, for it
+            may have been replaced meanwhile.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        budget: int,
+        source_of: Callable[[ModelInfo], RangeSource],
+        latest: Callable[[ModelInfo], Awaitable[ModelInfo]],
+    ) -> None:
+        self._folder = folder
+        self._partial = folder / ".partial"
+        self._locks = folder / ".locks"
+        self._budget = budget
+        self._source_of = source_of
+        self._latest = latest
+
+    @contextlib.asynccontextmanager
+    async def hold(self, model: ModelInfo, progress: BytesProgress) -> AsyncIterator[ModelInfo]:
+        if not model.source:
+            yield model
+            return
+        try:
+            local, lock = await self._bring(model, progress)
+        except ModelUnusable:
+            newer = await self._latest(model)
+            if files_digest(newer.files) == files_digest(model.files):
+                raise
+            local, lock = await self._bring(newer, progress)
+        try:
+            yield local
+        finally:
+            lock.close()
+
+    async def _bring(
+        self, model: ModelInfo, progress: BytesProgress
+    ) -> tuple[ModelInfo, ModelLock]:
+        """The model with its path, and the shared lock that keeps it."""
+        digest = files_digest(model.files)
+        try:
+            lock = self._lock(digest)
+            try:
+                await self._ensure(model, digest, lock, progress)
+                lock.mark_used()
+            except BaseException:
+                lock.close()
+                raise
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                raise StorageFull(
+                    f"The disk of {self._folder} is full, and the model {model.name!r} needs "
+                    f"{_total(model):,} bytes. Free some, or name another folder with "
+                    "SFUMATO_MODEL_CACHE."
+                ) from None
+            raise Unavailable(
+                f"The folder {self._folder} can't be used: {error.strerror}. Name another with "
+                "SFUMATO_MODEL_CACHE."
+            ) from None
+        return replace(model, path=str(self._path_of(model, digest))), lock
+
+    async def _ensure(
+        self, model: ModelInfo, digest: str, lock: ModelLock, progress: BytesProgress
+    ) -> None:
+        """Returns with the model in its place and the lock shared."""
+        place = self._folder / digest
+        while True:
+            if lock.try_shared():
+                if place.is_dir():
+                    return
+                # Two that wait with it would keep each other from copying.
+                lock.release()
+            if not lock.try_exclusive():
+                # Another copies, in this process or in one beside it.
+                progress(await in_thread(_size_of, self._partial / digest), _total(model))
+                await asyncio.sleep(_POLL_SECONDS)
+            elif not place.is_dir():
+                await self._copy(model, digest, progress)
+
+    async def _copy(self, model: ModelInfo, digest: str, progress: BytesProgress) -> None:
+        partial = self._partial / digest
+        try:
+            await self._make_room(digest, _total(model))
+            await fetch(self._source_of(model), model.files, partial, progress)
+            await in_thread(self._settle, digest)
+        except ModelUnusable as error:
+            await in_thread(self._discard, digest)
+            raise ModelUnusable(
+                f"The model {model.name!r} can't be used: {error.message}"
+            ) from None
+        except OSError:
+            await in_thread(self._discard, digest)
+            raise
+        log.info("model %s is here, %d bytes", model.name, _total(model))
+
+    def _settle(self, digest: str) -> None:
+        (self._partial / digest).rename(self._folder / digest)
+        synchronise(self._folder)
+        self._reservation(digest).unlink(missing_ok=True)
+
+    def _discard(self, digest: str) -> None:
+        shutil.rmtree(self._partial / digest, ignore_errors=True)
+        self._reservation(digest).unlink(missing_ok=True)
+
+    def _reservation(self, digest: str) -> Path:
+        """Holds the bytes that a model on its way will take."""
+        return self._partial / f"{digest}.bytes"
+
+    async def _make_room(self, digest: str, total: int) -> None:
+        """Delete what was used least recently until the model fits; waits for models in use."""
+        if total > self._budget:
+            raise StorageFull(
+                f"The model has {total:,} bytes, and the cache may hold {self._budget:,}. Raise "
+                "SFUMATO_MODEL_CACHE_BYTES."
+            )
+        waited = False
+        while not await in_thread(self._try_room, digest, total):
+            if not waited:
+                log.warning("every model in %s is in use; waiting for room", self._folder)
+            waited = True
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _try_room(self, digest: str, total: int) -> bool:
+        # One at a time: two that count together would both take the same room.
+        gate = self._lock("room")
+        try:
+            if not gate.try_exclusive():
+                return False
+            self._delete_leftovers(digest)
+            room = self._budget - self._taken(digest)
+            for other in self._least_recent_first():
+                if room >= total:
+                    break
+                room += self._evict(other)
+            if room < total:
+                return False
+            (self._partial / digest).mkdir(parents=True, exist_ok=True)
+            self._reservation(digest).write_text(str(total))
+            return True
+        finally:
+            gate.close()
+
+    def _taken(self, digest: str) -> int:
+        """Bytes of every other model, counting those on their way as a whole."""
+        here = self._models()
+        names = {digest, *(path.name for path in here)}
+        coming = [path for path in self._partial.glob("*.bytes") if path.stem not in names]
+        return sum(map(_size_of, here)) + sum(map(_number_in, coming))
+
+    def _models(self) -> list[Path]:
+        return [path for path in self._folder.iterdir() if not path.name.startswith(".")]
+
+    def _least_recent_first(self) -> list[str]:
+        def used_at(digest: str) -> float:
+            try:
+                return (self._locks / digest).stat().st_mtime
+            except OSError:
+                return 0.0
+
+        return sorted((path.name for path in self._models()), key=used_at)
+
+    def _evict(self, digest: str) -> int:
+        """Delete a model that nobody uses; answers how many bytes that gave."""
+        lock = self._lock(digest)
+        try:
+            if not lock.try_exclusive():
+                return 0
+            size = _size_of(self._folder / digest)
+            # Renamed first, so that a kill in the middle leaves no half model in its place.
+            leaving = self._partial / f"{digest}.deleted"
+            self._partial.mkdir(exist_ok=True)
+            shutil.rmtree(leaving, ignore_errors=True)
+            (self._folder / digest).rename(leaving)
+            shutil.rmtree(leaving, ignore_errors=True)
+            log.info("deleted the copy of a model, %d bytes: least recently used", size)
+            return size
+        finally:
+            lock.close()
+
+    def _delete_leftovers(self, digest: str) -> None:
+        """What workers left behind that were killed while they copied other models."""
+        for path in self._partial.iterdir() if self._partial.is_dir() else ():
+            name = path.name.partition(".")[0]
+            if name == digest:
+                continue
+            lock = self._lock(name)
+            try:
+                if not lock.try_exclusive():
+                    continue
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    path.unlink(missing_ok=True)
+            finally:
+                lock.close()
+
+    def _lock(self, name: str) -> ModelLock:
+        return ModelLock(self._locks / name)
+
+    def _path_of(self, model: ModelInfo, digest: str) -> Path:
+        place = self._folder / digest
+        return place / model.files[0].path if model.layout is ModelLayout.CHECKPOINT else place
+
+
+def _total(model: ModelInfo) -> int:
+    return sum(file.size_bytes for file in model.files)
+
+
+def _size_of(folder: Path) -> int:
+    """Bytes on disk below a folder; what vanishes meanwhile counts nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(place) / name).stat().st_size
+    return total
+
+
+def _number_in(path: Path) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        return int(path.read_text())
+    return 0
