@@ -25,6 +25,8 @@ async def open_queue(
     if settings.queue_url is None:
         return SqlJobQueue(database, clock)
     scheme = urlsplit(settings.queue_url).scheme
+    if scheme in ("amqp", "amqps"):
+        return await _open_amqp(settings.queue_url, runtimes)
     if scheme == "sqs":
         return await _open_sqs(settings, settings.queue_url, clock, runtimes)
     raise StartupRefused(
@@ -32,6 +34,18 @@ async def open_queue(
         field="queue_url",
         accepted="amqp://, amqps:// or sqs://; leave it out for a queue in the database",
     )
+
+
+async def _open_amqp(url: str, runtimes: Sequence[str]) -> JobQueue:
+    try:
+        from sfumato.adapters.amqp import AmqpJobQueue  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise StartupRefused(
+            "SFUMATO_QUEUE_URL asks for RabbitMQ, whose client is not installed: "
+            "pip install 'sfumato[amqp]'.",
+            field="queue_url",
+        ) from None
+    return await AmqpJobQueue.open(url, runtimes=runtimes)
 
 
 async def _open_sqs(

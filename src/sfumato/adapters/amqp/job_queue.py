@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
@@ -73,11 +74,17 @@ class AmqpJobQueue:
         cls,
         url: str,
         *,
-        prefix: str = "sfumato",
+        prefix: str | None = None,
         max_deliveries: int = MAX_DELIVERIES,
         runtimes: Sequence[str] = (),
     ) -> AmqpJobQueue:
         """Connect, and declare what the runtimes need. Those of later calls are declared then.
+
+        Args:
+            url: ``amqp://user:password@host:port/vhost``, ``amqps://`` with TLS; in its query
+                also ``heartbeat`` in seconds, and ``prefix``.
+            prefix: what the names of exchanges and queues begin with; else the URL's, else
+                ``sfumato``.
 
         Raises:
             StartupRefused: no connection, a wrong password or virtual host, no permission, or a
@@ -86,7 +93,8 @@ class AmqpJobQueue:
         link = await Link.open(url, setting="queue_url")
         try:
             session = await link.session(patience=0.0)
-            queue = cls(link, Topology(prefix, max_deliveries), session.version)
+            names = Topology(prefix or _prefix_in(url), max_deliveries)
+            queue = cls(link, names, session.version)
             with answers("declare its queues"):
                 await queue._declare(session, *runtimes)
         except BaseException:
@@ -268,6 +276,10 @@ class AmqpJobQueue:
                 for runtime in set(runtimes) - self._declared:
                     await self._topology.declare(channel, runtime)
                     self._declared.add(runtime)
+
+
+def _prefix_in(url: str) -> str:
+    return parse_qs(urlsplit(url).query).get("prefix", ["sfumato"])[0]
 
 
 _Received = tuple[Session, AbstractChannel, AbstractIncomingMessage]
