@@ -24,7 +24,7 @@ from scripts.servers.missing import Missing, install
 from scripts.servers.process import Server
 from scripts.servers.registry import FOLDER, NAMES, Entry, Process, Registry
 
-_STARTED: dict[str, Callable[[Path], Server]] = {
+_STARTED: dict[str, Callable[[Path | None], Server]] = {
     "postgres": PrivatePostgres,
     "rabbitmq": PrivateRabbit,
     "s3": PrivateS3,
@@ -49,7 +49,7 @@ def private(name: str, folder: Path | None = None) -> Server:
     Raises:
         Missing: this machine has no program for it.
     """
-    return _STARTED[name](folder)  # type: ignore[arg-type]
+    return _STARTED[name](folder)
 
 
 def up(names: Sequence[str]) -> list[str]:

@@ -32,4 +32,9 @@ def down() -> None:
 
 
 def _compose(*arguments: str) -> None:
-    subprocess.run(["docker", "compose", *arguments], cwd=_ROOT, check=True)
+    try:
+        subprocess.run(["docker", "compose", *arguments], cwd=_ROOT, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise SystemExit(
+            f"Docker Compose did not do it ({error}). Without --docker no engine is needed."
+        ) from None

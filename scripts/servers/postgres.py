@@ -73,7 +73,8 @@ class PrivatePostgres(Server):
         return [self._programs / "postgres", "-D", self.folder / "data", *given]
 
     def answers(self) -> bool:
-        asked = [self._programs / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        program = str(self._programs / "pg_isready")
+        asked = [program, "-q", "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(asked, check=False).returncode == 0
 
 

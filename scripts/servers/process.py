@@ -23,8 +23,8 @@ PATIENCE = 60.0
 class Server:
     """Start, stop, kill and restart one server; ports and data last until :meth:`close`.
 
-    A subclass gives ``name``, :meth:`command` and :meth:`answers`, and makes its folder's contents
-    in :meth:`prepare`.
+    A subclass gives ``name``, :attr:`url`, :meth:`command` and :meth:`answers`, and makes its
+    folder's contents in :meth:`prepare`.
 
     Args:
         folder: where its data goes; None: a temporary folder, removed by ``close``.
@@ -49,6 +49,11 @@ class Server:
     @property
     def port(self) -> int:
         return self.ports[self.port_names[0]]
+
+    @property
+    def url(self) -> str:
+        """Where clients find it, the same after every restart."""
+        raise NotImplementedError
 
     @property
     def pids(self) -> list[int]:

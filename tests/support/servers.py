@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 import aiobotocore.session
 import psycopg
@@ -33,8 +34,10 @@ __all__ = ["S3", "PrivateAws", "PrivatePostgres", "PrivateRabbit", "PrivateS3", 
 
 REGION = "us-east-1"
 
+_ServerT = TypeVar("_ServerT", bound=Server)
 
-def private(kind: type[Server]) -> Server:
+
+def private(kind: type[_ServerT]) -> _ServerT:
     """A server of the test's own, not started yet; skips the test where there is none."""
     try:
         return kind()
@@ -64,7 +67,7 @@ class _Servers:
         except Missing as reason:
             pytest.skip(str(reason))
         self._started.callback(server.close)
-        return server.start().url  # type: ignore[attr-defined, no-any-return]
+        return server.start().url
 
 
 @pytest.fixture(scope="session")

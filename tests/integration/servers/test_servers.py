@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import aio_pika
 import aiobotocore.session
@@ -76,13 +77,14 @@ def aws_keeps(server: PrivateAws) -> None:
         (PrivateAws, aws_keeps),
     ],
 )
-def test_a_private_server_is_killed_and_comes_back_where_it_was(kind, use) -> None:  # type: ignore[no-untyped-def]
-    server: Server = private(kind)
-    with server:
-        url = server.url  # type: ignore[attr-defined]
+def test_a_private_server_is_killed_and_comes_back_where_it_was(
+    kind: type[Server], use: Callable[[Server], None]
+) -> None:
+    with private(kind) as server:
+        url = server.url
         use(server)
         server.kill()
         server.start()
         use(server)
-        assert server.url == url  # type: ignore[attr-defined]
+        assert server.url == url
     assert not server.folder.exists()
