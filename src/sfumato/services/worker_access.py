@@ -6,10 +6,18 @@ import hashlib
 import hmac
 import logging
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 
-from sfumato.core.errors import Forbidden, InvalidRequest, Unauthorized, UnknownRuntime
-from sfumato.core.ports import Clock, WorkerToken, WorkerTokens
+from sfumato.core.errors import (
+    Forbidden,
+    InvalidRequest,
+    Unauthorized,
+    Unavailable,
+    UnknownRuntime,
+)
+from sfumato.core.job import AttemptOutcome, Job, JobStatus
+from sfumato.core.ports import Clock, JobQueue, JobStore, WorkerToken, WorkerTokens
+from sfumato.services.submission import ring_for
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +38,18 @@ class WorkerAccess:
         runtimes: the names of the pools there are.
     """
 
-    def __init__(self, *, tokens: WorkerTokens, clock: Clock, runtimes: Collection[str]) -> None:
+    def __init__(
+        self,
+        *,
+        tokens: WorkerTokens,
+        store: JobStore,
+        queue: JobQueue,
+        clock: Clock,
+        runtimes: Collection[str],
+    ) -> None:
         self._tokens = tokens
+        self._store = store
+        self._queue = queue
         self._clock = clock
         self._runtimes = runtimes
         self._noted: dict[str, float] = {}
@@ -102,8 +120,46 @@ class WorkerAccess:
         return token
 
     async def revoke(self, token_id: str) -> WorkerToken:
-        """Refuse it from its next call on. Raises ``NotFound``."""
-        return await self._tokens.revoke(token_id, now=self._clock.now())
+        """Refuse it from its next call on, and queue again what its workers hold.
+
+        Raises ``NotFound``.
+        """
+        now = self._clock.now()
+        token = await self._tokens.revoke(token_id, now=now)
+        async for job in self._held_with(token):
+            released = await self._store.requeue(
+                job.id,
+                job.attempt,
+                outcome=AttemptOutcome.RELEASED,
+                reason="the token of its worker was revoked",
+                now=now,
+                checkpoint=job.checkpoint,
+            )
+            if released:
+                await self._ring(job)
+        return token
+
+    async def _held_with(self, token: WorkerToken) -> AsyncIterator[Job]:
+        cursor = None
+        while True:
+            page = await self._store.list(status=JobStatus.RUNNING, limit=200, cursor=cursor)
+            for job in page.jobs:
+                if (job.worker or "").startswith(worker_name(token, "")):
+                    yield job
+            if page.cursor is None:
+                return
+            cursor = page.cursor
+
+    async def _ring(self, job: Job) -> None:
+        try:
+            await self._queue.ring(ring_for(job))
+        except Unavailable as error:
+            log.warning("job %s waits; its doorbell could not be rung: %s", job.id, error)
+
+
+def worker_name(token: WorkerToken, name: str) -> str:
+    """What a worker is called here that calls itself ``name``: no token can name another's."""
+    return f"{token.id}/{name}"
 
 
 def _digest(secret: str) -> str:
