@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -108,12 +109,16 @@ def down(names: Sequence[str]) -> None:
 
 def run(command: Sequence[str]) -> int:
     """Run a command between ``up`` and ``down``; answers its exit status."""
+    told = threading.Event()
+    # A Ctrl-C reaches the child too. It ends in its own way, and what was started ends after it.
+    signal.signal(signal.SIGINT, lambda *_: told.set())
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
     started = up(NAMES)
     try:
         report()
+        if told.is_set():
+            return 128 + signal.SIGINT
         with subprocess.Popen(command) as child:
-            # A Ctrl-C reaches the child too; it ends in its own way, and we after it.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: child.terminate())
             return child.wait()
     finally:
