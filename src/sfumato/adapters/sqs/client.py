@@ -69,11 +69,7 @@ class Missing(Unavailable):
 
 
 class Denied(Unavailable):
-    """These credentials may not do that. ``permission``: what they lack, as ``sqs:CreateQueue``."""
-
-    def __init__(self, message: str, *, permission: str) -> None:
-        super().__init__(message)
-        self.permission = permission
+    """These credentials may not do that; the message names what they lack."""
 
 
 class Stale(Unavailable):
@@ -169,14 +165,16 @@ class AwsClients:
         if code in _STALE or "not available for visibility timeout change" in str(facts):
             return Stale(f"{operation}: the message is no longer held.")
         if code in _DENIED:
-            permission = f"{service}:{operation}"
-            return Denied(
-                f"These AWS credentials lack the permission {permission}.", permission=permission
-            )
+            return Denied(f"These AWS credentials lack the permission {service}:{operation}.")
         if code in _CREDENTIALS:
             return Unavailable(f"AWS refuses these credentials ({code}).")
         if code in _REJECTED:
             return Rejected(f"{service.upper()} refuses a value of {operation}.")
+        if code in ("401", "403"):  # an answer without a code, as of a proxy
+            return Denied(
+                "AWS refuses these credentials, or they lack the permission "
+                f"{service}:{operation} (HTTP status {code})."
+            )
         return Unavailable(f"{service.upper()} refuses {operation} for now ({code}).")
 
 

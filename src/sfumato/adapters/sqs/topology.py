@@ -181,8 +181,8 @@ class Topology:
 
     def _refusal(self, problem: str, error: Denied) -> StartupRefused:
         return StartupRefused(
-            f"{problem}, and these AWS credentials lack the permission {error.permission}. "
-            "Allow it, or have somebody make the queue; docs/howto/sns-sqs.md shows how.",
+            f"{problem}. {error.message} Allow it, or have somebody make what is missing; "
+            "docs/howto/sns-sqs.md shows how.",
             field=self._setting,
         )
 
