@@ -5,7 +5,8 @@ kind         data
 ============ =======================================================================
 queued       ``reason`` when it is queued again after a lost or released attempt
 started      ``attempt``, ``worker``
-loading      ``model``: the worker is bringing the model into memory
+loading      ``model``: the worker is bringing the model into memory; while it copies
+             it to its disk first, ``bytes_done`` and ``bytes_total``
 step         ``step``, ``steps`` summed over the job's images; at times ``preview``,
              a data URL of a small picture, and ``image``, which one it shows
 image        ``index``: a picture is ready

@@ -40,6 +40,7 @@ from sfumato.core.ports import (
     Ring,
 )
 from sfumato.core.request import canonical_json
+from sfumato.services.models import find_model
 from sfumato.services.recovery import RetryPolicy
 from sfumato.services.submission import ring_for
 from sfumato.services.watching import JobWatcher
@@ -118,10 +119,14 @@ class Execution:
             return None
         self._deliveries[job.id, job.attempt] = delivery
         try:
-            model = self._catalog.get(job.settings.model)
+            # Added after this worker looked last, perhaps, but before the job was made.
+            model = await find_model(self._catalog, job.settings.model, max_age=0.0)
         except InvalidRequest as error:
             # It was there when the job was made: deleted since, or this worker lacks it.
             await self._fail(job, JobError.of(error), retryable=False)
+            return None
+        except Unavailable as error:
+            await self._fail(job, JobError.of(error), retryable=True)
             return None
         return Assignment(job=job, model=model, checkpoint=await self._read_checkpoint(job))
 
@@ -163,8 +168,13 @@ class Execution:
                     return Revocation.CANCELED
                 await changed.wait()
 
-    async def loading(self, assignment: Assignment) -> None:
-        await self._append(assignment, EventKind.LOADING, {"model": assignment.model.name})
+    async def loading(
+        self, assignment: Assignment, *, fetched: tuple[int, int] | None = None
+    ) -> None:
+        data: dict[str, Any] = {"model": assignment.model.name}
+        if fetched is not None:
+            data |= {"bytes_done": fetched[0], "bytes_total": fetched[1]}
+        await self._append(assignment, EventKind.LOADING, data)
 
     async def report(self, assignment: Assignment, progress: Progress) -> None:
         data: dict[str, Any] = {"step": progress.step, "steps": progress.steps}

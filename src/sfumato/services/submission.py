@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from sfumato.core.errors import Overloaded, Unavailable
 from sfumato.core.ids import new_job_id
 from sfumato.core.job import Job, JobStatus
-from sfumato.core.models import notes_for, settle
+from sfumato.core.models import ModelInfo, notes_for, settle
 from sfumato.core.ports import Clock, JobQueue, JobStore, ModelCatalog, Ring
 from sfumato.core.request import GenerationRequest, Limits, check_cost, check_sides
 from sfumato.core.runtimes import Runtime, choose_runtime
+from sfumato.services.models import find_model
 
 log = logging.getLogger(__name__)
 
 #: A random seed has 32 bits, so that it survives every client's idea of a number.
 _RANDOM_SEED_BITS = 32
+#: Seconds for which a look at the models is good enough for a name that is not among them.
+_CATALOG_AGE = 1.0
 
 
 class Submission:
@@ -63,15 +66,17 @@ class Submission:
             Overloaded: too many jobs wait; nothing is written.
             Unavailable: the store does not answer; nothing is written.
         """
-        job = self._prepare(request, traceparent)
+        model = await find_model(self._catalog, request.model, max_age=_CATALOG_AGE)
+        job = self._prepare(request, model, traceparent)
         await self._admit(job.runtime)
         kept = await self._store.create(job, idempotency_key=idempotency_key)
         if kept.id == job.id:
             await self._ring(kept)
         return kept
 
-    def _prepare(self, request: GenerationRequest, traceparent: str | None) -> Job:
-        model = self._catalog.get(request.model)
+    def _prepare(
+        self, request: GenerationRequest, model: ModelInfo, traceparent: str | None
+    ) -> Job:
         runtime = choose_runtime(self._runtimes, name=request.runtime, model=model.name)
         # What was asked is looked at first: a side that only follows from the other is not at fault.
         check_sides(self._limits, width=request.width, height=request.height)

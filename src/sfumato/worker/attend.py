@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from sfumato.core.errors import StorageFull, Unavailable
 from sfumato.core.job import ImageRecord, JobError, Timings
-from sfumato.core.ports import Assignments, Clock, Revocation
+from sfumato.core.ports import Assignments, Clock, ModelFiles, Revocation
+from sfumato.worker.bringing import Bringing
 from sfumato.worker.engine_thread import EngineThread
 from sfumato.worker.run import (
     Admitted,
@@ -42,8 +43,10 @@ class Attendance:
     run: JobRun
     assignments: Assignments
     engine: EngineThread
+    files: ModelFiles
     clock: Clock
     starting: float
+    _bringing: Bringing | None = None
     _loading: bool = False
     _admitted_at: float = 0.0
     _rendered_at: float = 0.0
@@ -54,7 +57,7 @@ class Attendance:
     async def until_ended(self) -> None:
         """Admit the job to the batch and see it through; returns once it is no longer ours."""
         watch = asyncio.create_task(self._watch_revocation())
-        self.engine.admit(self.run)
+        bringing = self._bring()
         try:
             while not await self._handle():
                 pass
@@ -63,9 +66,19 @@ class Attendance:
             log.warning("job %s is given up by this worker: %s", self.run.job_id, error)
         finally:
             self.engine.drop(self.run)
-            watch.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await watch
+            for task in (watch, bringing):
+                if task is not None:
+                    task.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await task
+
+    def _bring(self) -> asyncio.Task[None] | None:
+        """Admit the job, once its model is here; one that is on disk is never waited for."""
+        if not self.run.assignment.model.source:
+            self.engine.admit(self.run)
+            return None
+        self._bringing = Bringing(self.run, self.files, self.assignments, self.engine.admit)
+        return asyncio.create_task(self._bringing.until_cancelled())
 
     async def _watch_revocation(self) -> None:
         while True:
@@ -148,7 +161,8 @@ class Attendance:
         # The clock of the store's times is the wall's; the wait is the one span that crosses both.
         waited = max(0.0, (run.assignment.job.started_at or 0) - run.assignment.job.created_at)
         starting = min(self.starting, waited)
-        loaded_at = self._admitted_at if self._loading else run.claimed_at
+        brought = self._bringing is not None and self._bringing.took_time
+        loaded_at = self._admitted_at if self._loading or brought else run.claimed_at
         return Timings(
             queued=waited - starting,
             starting=starting,

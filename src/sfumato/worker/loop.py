@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from sfumato.core.errors import Unavailable
-from sfumato.core.ports import Assignment, Assignments, Clock, ImageEngine
+from sfumato.core.ports import Assignment, Assignments, Clock, ImageEngine, ModelFiles
 from sfumato.worker.attend import Attendance
+from sfumato.worker.bringing import LocalModelFiles
 from sfumato.worker.engine_thread import EngineThread
 from sfumato.worker.heartbeat import keep_leases
 from sfumato.worker.run import JobRun
@@ -27,6 +28,7 @@ class Worker:
 
     Args:
         make_engine: builds the engine in its own thread, while the first claim is under way.
+        files: brings models here; left out: every model is on this machine's disk.
         started_at: when this worker was asked for, in seconds since the epoch.
         max_jobs: jobs it holds at once; their pictures share the running batch.
         idle_timeout: seconds without work after which it stops; None: never.
@@ -41,6 +43,7 @@ class Worker:
         make_engine: Callable[[], ImageEngine],
         clock: Clock,
         started_at: float,
+        files: ModelFiles | None = None,
         lease: float = 30.0,
         max_jobs: int = 16,
         idle_timeout: float | None = 300.0,
@@ -50,6 +53,7 @@ class Worker:
     ) -> None:
         self._assignments = assignments
         self._make_engine = make_engine
+        self._files = files or LocalModelFiles()
         self._clock = clock
         self._started_at = started_at
         self._ready_at = started_at
@@ -144,7 +148,12 @@ class Worker:
     def _take_on(self, assignment: Assignment, engine: EngineThread) -> None:
         run = JobRun(assignment, claimed_at=self._clock.monotonic())
         attendance = Attendance(
-            run, self._assignments, engine, self._clock, self._starting_seconds(assignment)
+            run,
+            self._assignments,
+            engine,
+            self._files,
+            self._clock,
+            self._starting_seconds(assignment),
         )
         task = asyncio.create_task(attendance.until_ended(), name=f"job-{run.job_id}")
         self._runs[run] = task

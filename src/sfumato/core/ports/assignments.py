@@ -61,8 +61,11 @@ class Assignments(Protocol):
         """Returns when the attempt is canceled or lost; cancelled by the caller otherwise."""
         ...
 
-    async def loading(self, assignment: Assignment) -> None:
-        """Tell watchers that the model is being brought into memory."""
+    async def loading(
+        self, assignment: Assignment, *, fetched: tuple[int, int] | None = None
+    ) -> None:
+        """Tell watchers that the model is being brought into memory, or, with the bytes that are
+        ``fetched`` and those of the whole model, onto the worker's disk."""
         ...
 
     async def report(self, assignment: Assignment, progress: Progress) -> None: ...

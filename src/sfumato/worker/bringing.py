@@ -1,0 +1,83 @@
+"""Brings a run's model to this machine before the engine loads it, while other jobs go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+
+from sfumato.core.errors import EngineFailure, SfumatoError, Unavailable
+from sfumato.core.models import ModelInfo
+from sfumato.core.ports import Assignments, BytesProgress, ModelFiles
+from sfumato.worker.run import Failed, JobRun
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two reports of how much of a model is here.
+_REPORT_INTERVAL = 0.5
+
+
+class LocalModelFiles:
+    """Implements :class:`sfumato.core.ports.ModelFiles` where every model is on disk already."""
+
+    @contextlib.asynccontextmanager
+    async def hold(self, model: ModelInfo, progress: BytesProgress) -> AsyncIterator[ModelInfo]:
+        del progress
+        yield model
+
+
+@dataclass(slots=True)
+class Bringing:
+    """One run's model on its way.
+
+    Args:
+        admit: hands the run to the engine.
+    """
+
+    run: JobRun
+    files: ModelFiles
+    assignments: Assignments
+    admit: Callable[[JobRun], None]
+    _fetched: tuple[int, int] | None = None
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def took_time(self) -> bool:
+        """Whether the model had to be copied."""
+        return self._fetched is not None
+
+    async def until_cancelled(self) -> None:
+        """Bring the model, admit the run, and keep the model's files from being deleted until
+        this is cancelled. What goes wrong is posted to the run."""
+        reporting = asyncio.create_task(self._report())
+        try:
+            async with self.files.hold(self.run.assignment.model, self._progress) as local:
+                reporting.cancel()
+                self.run.assignment = replace(self.run.assignment, model=local)
+                self.admit(self.run)
+                await asyncio.Event().wait()
+        except SfumatoError as error:
+            self.run.post(Failed(error))
+        except Exception as error:
+            log.exception("the model of job %s did not come", self.run.job_id)
+            self.run.post(Failed(EngineFailure(f"{type(error).__name__}: {error}")))
+        finally:
+            reporting.cancel()
+            await asyncio.wait((reporting,))
+
+    def _progress(self, done: int, total: int) -> None:
+        if (done, total) != self._fetched:
+            self._fetched = done, total
+            self._news.set()
+
+    async def _report(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self.assignments.loading(self.run.assignment, fetched=self._fetched)
+            except Unavailable as error:
+                log.warning("the loading of job %s was not told: %s", self.run.job_id, error)
+            await asyncio.sleep(_REPORT_INTERVAL)
