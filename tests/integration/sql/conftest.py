@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from sfumato.adapters.sql import Database, dialects
+from sfumato.adapters.sql import Database
+from sfumato.adapters.sql.dialects import sqlite
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def url(path: Path) -> str:
 @pytest.fixture
 async def database(url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
     """A database that waits for another's lock only as long as a test can."""
-    monkeypatch.setattr(dialects, "BUSY_SECONDS", 0.2)
+    monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.2)
     database = Database.open(url)
     yield database
     await database.close()

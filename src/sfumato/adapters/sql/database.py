@@ -10,9 +10,8 @@ from typing import Self, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from sfumato.adapters.sql.dialects import SqliteDialect
+from sfumato.adapters.sql.dialects import Dialect, dialect_for, reason_of
 from sfumato.adapters.sql.migrate import migrate
-from sfumato.adapters.sql.wakeups import Wakeups
 from sfumato.adapters.sql.writer import GroupWriter
 from sfumato.core.errors import StartupRefused
 
@@ -24,43 +23,44 @@ _READERS = 4
 class Database:
     """Open it with :meth:`open`; close it once, when every call has been answered."""
 
-    def __init__(self, dialect: SqliteDialect) -> None:
+    def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
+        self.insert = dialect.insert
         self._writing = dialect.engine(writer=True)
         self._reading = dialect.engine(writer=False)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="sql-reader")
-        self.wakeups = Wakeups(dialect.change_counter())
-        self._writer = GroupWriter(self._writing, dialect, committed=self.wakeups.notify)
+        self.signals = dialect.signals(self)
+        self._writer = GroupWriter(self._writing, dialect, committed=self.signals.committed)
 
     @classmethod
     def open(cls, url: str) -> Self:
         """Connect, and bring the schema up to date.
 
         Args:
-            url: ``sqlite:///path/to/file.db``.
+            url: ``sqlite:///path/to/file.db`` or ``postgresql://…``.
 
         Raises:
             SchemaTooNew: a later version of Sfumato has written this database.
             StartupRefused: the URL is wrong, or there is no database to be had at it.
         """
-        dialect = SqliteDialect(url)
+        dialect = dialect_for(url)
         cls._migrate(dialect)
         return cls(dialect)
 
     @classmethod
     def check(cls, url: str) -> None:
         """As :meth:`open`, without staying connected."""
-        cls._migrate(SqliteDialect(url))
+        cls._migrate(dialect_for(url))
 
     @staticmethod
-    def _migrate(dialect: SqliteDialect) -> None:
+    def _migrate(dialect: Dialect) -> None:
         engine = dialect.engine(writer=True)
         try:
-            migrate(engine)
+            migrate(engine, dialect)
         except DBAPIError as error:
             raise StartupRefused(
                 f"The database {dialect.url.render_as_string(hide_password=True)} can't be used: "
-                f"{error.orig}. Set SFUMATO_DATABASE_URL or SFUMATO_DATA to one that can.",
+                f"{reason_of(error)}. Set SFUMATO_DATABASE_URL or SFUMATO_DATA to one that can.",
                 field="database_url",
             ) from None
         finally:
@@ -76,23 +76,26 @@ class Database:
         return await self._writer.run(function, durable=durable)
 
     async def read(self, function: Callable[[Connection], _Result]) -> _Result:
-        """Run a function on a snapshot that no writer disturbs.
+        """Run a function that only reads; no writer holds it up.
 
         Raises ``Unavailable``, or what the function raised.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, function)
 
-    def _read(self, function: Callable[[Connection], _Result]) -> _Result:
+    def _read(self, function: Callable[[Connection], _Result], *, again: bool = True) -> _Result:
         try:
             with self._reading.connect() as connection:
                 return function(connection)
         except DBAPIError as error:
+            if again and error.connection_invalidated:
+                # The pool has dropped its connections; a server that is back gets a new one.
+                return self._read(function, again=False)
             raise self._dialect.translate(error) from error
 
     async def close(self) -> None:
         await self._writer.close(self._readers)
-        self.wakeups.close()
+        await self.signals.close()
         self._readers.shutdown(wait=True)
         self._writing.dispose()
         self._reading.dispose()

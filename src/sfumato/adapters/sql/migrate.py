@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine, text
 
-from sfumato.adapters.sql.dialects import has_table
+from sfumato.adapters.sql.dialects import Dialect
 from sfumato.core.errors import SchemaTooNew
 
 #: The newest revision under ``migrations/versions``; a test holds the two together. Known here so
@@ -14,20 +14,22 @@ from sfumato.core.errors import SchemaTooNew
 HEAD = "0002"
 
 
-def migrate(engine: Engine) -> None:
+def migrate(engine: Engine, dialect: Dialect) -> None:
     """Upgrade to :data:`HEAD`, in one transaction that others wait for.
 
     Raises:
         SchemaTooNew: the database is at a revision that this version does not know.
     """
     with engine.connect() as connection, connection.begin():
+        dialect.lock_schema(connection)
         revision = _revision(connection)
         if revision != HEAD:
             _upgrade(connection, revision)
+            dialect.finish_schema(connection)
 
 
 def _revision(connection: Connection) -> str | None:
-    if not has_table(connection, "alembic_version"):
+    if not connection.dialect.has_table(connection, "alembic_version"):
         return None
     revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return revision

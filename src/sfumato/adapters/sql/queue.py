@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, and_, bindparam, func, not_, select
 
 from sfumato.adapters.sql.database import Database
-from sfumato.adapters.sql.dialects import Insert, insert, lock_rows
+from sfumato.adapters.sql.dialects import Insert
 from sfumato.adapters.sql.rows import ring_of
 from sfumato.adapters.sql.schema import rings
 from sfumato.core.ports import MAX_DELIVERIES, Clock, QueueDepth, QueueTraits, Ring
@@ -34,7 +34,14 @@ _THEIRS = and_(rings.c.runtime.in_(bindparam("runtimes", expanding=True)), _ALIV
 _READY = (_THEIRS, rings.c.visible_at <= bindparam("now"))
 _ANY_READY = select(rings.c.seq).where(*_READY).limit(1)
 _FIRST_VISIBLE = select(func.min(rings.c.visible_at)).where(_THEIRS)
-_NEXT = lock_rows(select(rings.c.seq).where(*_READY).order_by(rings.c.rank, rings.c.seq).limit(1))
+#: Receivers skip the rows that others are about to take, where rows are locked at all.
+_NEXT = (
+    select(rings.c.seq)
+    .where(*_READY)
+    .order_by(rings.c.rank, rings.c.seq)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
 _TAKE = (
     rings.update()
     .where(rings.c.seq == _NEXT.scalar_subquery())
@@ -52,19 +59,17 @@ _DEPTH = select(
     func.count().filter(_HIDDEN),
     func.count().filter(not_(_HIDDEN), not_(_ALIVE)),
 ).where(_OF_ONE)
-_REDRIVE = rings.update().where(_OF_ONE, not_(_HIDDEN), not_(_ALIVE)).values(deliveries=0)
+_REDRIVE = (
+    rings.update().where(_OF_ONE, not_(_HIDDEN), not_(_ALIVE)).values(deliveries=0, receipt=None)
+)
 
 
-def _ring_again() -> Insert:
+def _replacing(statement: Insert) -> Insert:
     """Rung again, a ring keeps its place in the queue."""
-    statement = insert(rings)
     fresh = {
         column.name: column for column in statement.excluded if column.name not in ("seq", "job_id")
     }
     return statement.on_conflict_do_update(index_elements=[rings.c.job_id], set_=fresh)
-
-
-_RING = _ring_again()
 
 
 class SqlDelivery:
@@ -103,6 +108,7 @@ class SqlJobQueue:
         self._database = database
         self._clock = clock
         self._most = max_deliveries
+        self._ring = _replacing(database.insert(rings))
 
     async def ring(self, ring: Ring, *, delay: float = 0.0) -> None:
         values = {
@@ -115,13 +121,13 @@ class SqlJobQueue:
             "receipt": None,
             "deliveries": 0,
         }
-        await self._database.write(lambda c: c.execute(_RING, values), durable=False)
+        await self._database.write(lambda c: c.execute(self._ring, values), durable=False)
 
     async def receive(
         self, runtimes: Sequence[str], *, visibility: float, timeout: float
     ) -> SqlDelivery | None:
         deadline = self._clock.monotonic() + timeout
-        with self._database.wakeups.subscribe() as changed:
+        with self._database.signals.subscribe() as changed:
             delivery = await self._take(runtimes, visibility)
             while delivery is None:
                 # To look is cheap; to take needs the lock that all writers share.

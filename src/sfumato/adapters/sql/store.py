@@ -110,21 +110,8 @@ class SqlJobStore:
         waiting = and_(jobs.c.status == JobStatus.QUEUED.value, jobs.c.rung_at < before)
         return await self._jobs(select(jobs).where(waiting).order_by(jobs.c.rung_at).limit(limit))
 
-    async def changes(self) -> AsyncGenerator[frozenset[Change], None]:
-        latest = select(func.coalesce(func.max(events.c.seq), 0))
-        with self._database.wakeups.subscribe() as changed:
-            seen = await self._database.read(lambda c: int(c.scalar(latest) or 0))
-            yield frozenset()
-            while True:
-                await changed.wait()
-                changed.clear()
-                newer = select(events.c.seq, events.c.job_id, events.c.kind).where(
-                    events.c.seq > seen
-                )
-                rows = await self._database.read(lambda c, s=newer: c.execute(s).all())  # type: ignore[misc]
-                if rows:
-                    seen = max(row.seq for row in rows)
-                    yield frozenset(Change(row.job_id, EventKind(row.kind)) for row in rows)
+    def changes(self) -> AsyncGenerator[frozenset[Change], None]:
+        return self._database.signals.changes()
 
     async def close(self) -> None:
         """The database is closed by whoever opened it."""

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from sfumato.adapters.sql.database import Database
-from sfumato.adapters.sql.dialects import Insert, insert
+from sfumato.adapters.sql.dialects import Insert
 from sfumato.adapters.sql.schema import workers
 from sfumato.core.ports import FORGOTTEN_AFTER, WorkerKind, WorkerReport
 
@@ -18,13 +18,9 @@ _FORGET = workers.delete().where(workers.c.seen_at < bindparam("before"))
 _LATELY = select(workers).where(workers.c.seen_at >= bindparam("since")).order_by(workers.c.name)
 
 
-def _replace() -> Insert:
-    statement = insert(workers)
+def _replacing(statement: Insert) -> Insert:
     fresh = {column.name: column for column in statement.excluded if column.name != "name"}
     return statement.on_conflict_do_update(index_elements=[workers.c.name], set_=fresh)
-
-
-_SEEN = _replace()
 
 
 class SqlWorkerRegistry:
@@ -32,6 +28,7 @@ class SqlWorkerRegistry:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._seen = _replacing(database.insert(workers))
 
     async def seen(self, report: WorkerReport) -> None:
         values = {
@@ -45,7 +42,7 @@ class SqlWorkerRegistry:
         }
 
         def work(connection: Connection) -> None:
-            connection.execute(_SEEN, values)
+            connection.execute(self._seen, values)
             connection.execute(_FORGET, {"before": report.seen_at - FORGOTTEN_AFTER})
 
         await self._database.write(work, durable=False)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -14,13 +15,16 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from sfumato.adapters.sql.dialects import SqliteDialect
+from sfumato.adapters.sql.dialects import Dialect
 from sfumato.core.errors import SfumatoError, Unavailable
 
 _Result = TypeVar("_Result")
 
 #: Operations that share a transaction at most, so that none waits long for the others.
 _LARGEST_GROUP = 256
+#: Tries of a group that lost against another process's transaction, or lost its connection, and
+#: seconds between the first two; doubling, so that a server may take some seconds to come back.
+_TRIES, _PAUSE = 8, 0.04
 
 
 @dataclass(slots=True)
@@ -44,15 +48,12 @@ class GroupWriter:
         committed: called in the writer's thread after each commit.
     """
 
-    def __init__(
-        self, engine: Engine, dialect: SqliteDialect, *, committed: Callable[[], None]
-    ) -> None:
+    def __init__(self, engine: Engine, dialect: Dialect, *, committed: Callable[[], None]) -> None:
         self._engine = engine
         self._dialect = dialect
         self._committed = committed
         self._inbox: queue.SimpleQueue[_Operation | None] = queue.SimpleQueue()
         self._closed = False
-        self._durable = True
         self._thread = threading.Thread(target=self._main, name="sql-writer", daemon=True)
         self._thread.start()
 
@@ -91,30 +92,27 @@ class GroupWriter:
                 self._write(operations)
                 self._answer(operations)
 
-    def _write(self, group: Sequence[_Operation]) -> None:
+    def _write(self, group: Sequence[_Operation], *, tries: int = _TRIES) -> None:
         try:
             self._transact(group)
         except BaseException as error:  # noqa: BLE001 - handed to those who wait
-            if len(group) > 1 and not self._concerns_all(error):
-                for operation in group:
-                    operation.error = None
+            if isinstance(error, DBAPIError) and tries > 1 and self._dialect.may_pass(error):
+                time.sleep(_PAUSE * 2.0 ** (_TRIES - tries))
+                self._write(_afresh(group), tries=tries - 1)
+            elif len(group) > 1 and not self._concerns_all(error):
+                for operation in _afresh(group):
                     self._write([operation])
-                return
-            ours = self._dialect.translate(error) if isinstance(error, DBAPIError) else error
-            for operation in group:
-                operation.error = ours
+            else:
+                ours = self._dialect.translate(error) if isinstance(error, DBAPIError) else error
+                for operation in group:
+                    operation.error = ours
         else:
             self._committed()
 
     def _transact(self, group: Sequence[_Operation]) -> None:
         with self._engine.connect() as connection:
             durable = any(operation.durable for operation in group)
-            if durable is not self._durable:
-                driver = connection.connection.driver_connection
-                assert driver is not None  # noqa: S101 - the pool has just connected it
-                self._dialect.set_durability(driver, durable=durable)
-                self._durable = durable
-            with connection.begin():
+            with self._dialect.transaction(connection, durable=durable):
                 for operation in group:
                     try:
                         operation.result = operation.function(connection)
@@ -122,10 +120,10 @@ class GroupWriter:
                         operation.error = error
 
     def _concerns_all(self, error: BaseException) -> bool:
-        """A locked or full database fails every operation: to try each would only wait again."""
-        return isinstance(error, DBAPIError) and (
-            self._dialect.is_busy(error) or self._dialect.is_full(error)
-        )
+        """An operation's own errors of ours were caught: one that comes here is the commit's."""
+        if isinstance(error, DBAPIError):
+            return self._dialect.concerns_all(error)
+        return isinstance(error, SfumatoError)
 
     @staticmethod
     def _answer(operations: Sequence[_Operation]) -> None:
@@ -135,6 +133,12 @@ class GroupWriter:
         for loop, theirs in by_loop.items():
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(_resolve, theirs)
+
+
+def _afresh(group: Sequence[_Operation]) -> Sequence[_Operation]:
+    for operation in group:
+        operation.error = None
+    return group
 
 
 def _resolve(operations: Sequence[_Operation]) -> None:

@@ -1,42 +1,42 @@
-"""What differs between databases, and nowhere else: connections, locks, errors, wake-ups."""
+"""SQLite in WAL mode, the embedded default."""
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import QueuePool
 
-from sfumato.core.errors import StartupRefused, StorageFull, StoreBusy, Unavailable
+from sfumato.adapters.sql.dialects.base import reason_of
+from sfumato.adapters.sql.dialects.polling import PolledSignals
+from sfumato.core.errors import StorageFull, StoreBusy, Unavailable
+
+if TYPE_CHECKING:
+    from sfumato.adapters.sql.database import Database
 
 #: Seconds for which a writer waits for another process's transaction.
 BUSY_SECONDS = 5.0
 
-#: ``INSERT … ON CONFLICT``, which both databases spell alike.
-insert = sqlite.insert
-Insert = sqlite.Insert
-
 
 class SqliteDialect:
-    """SQLite in WAL mode: readers never wait, writers wait for each other.
+    """The ``Dialect`` of SQLite: readers never wait, writers wait for each other.
 
     Args:
         url: ``sqlite:///path``.
-
-    Raises:
-        StartupRefused: another scheme, or no path.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = _parse(url)
+    def __init__(self, url: URL) -> None:
+        self.url = url
+        self._durable: bool | None = None
 
     def engine(self, *, writer: bool) -> Engine:
-        """An engine for the one writing thread, or for the readers."""
         engine = create_engine(
             self.url,
             poolclass=QueuePool,
@@ -61,47 +61,56 @@ class SqliteDialect:
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
 
-    def set_durability(self, connection: sqlite3.Connection, *, durable: bool) -> None:
-        """Whether the next commits wait for the disk. Without, a power cut may take them, but
-        never a crash of the process; the database stays whole either way."""
-        connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+    @contextlib.contextmanager
+    def transaction(self, connection: Connection, *, durable: bool) -> Iterator[None]:
+        if durable is not self._durable:  # which outlasts the transaction
+            driver = connection.connection.driver_connection
+            assert driver is not None  # noqa: S101 - the pool has just connected it
+            driver.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+            self._durable = durable
+        with connection.begin():
+            yield
 
-    def change_counter(self) -> ChangeCounter:
-        return ChangeCounter(self.url)
+    def insert(self, table: Table) -> sqlite.Insert:
+        return sqlite.insert(table)
+
+    def lock_schema(self, connection: Connection) -> None:
+        """A writer's transaction has locked the whole database."""
+
+    def finish_schema(self, connection: Connection) -> None:
+        """The tables are all."""
+
+    def signals(self, database: Database) -> PolledSignals:
+        assert self.url.database is not None  # noqa: S101 - checked when the URL was parsed
+        return PolledSignals(database, ChangeCounter(self.url.database))
 
     def translate(self, error: DBAPIError) -> Unavailable:
-        """A driver's error as one of ours."""
-        if self.is_busy(error):
+        if _is_busy(error):
             return StoreBusy(
                 f"The database was locked by another process for more than {BUSY_SECONDS:g} s. "
                 "Nothing was changed and nothing was lost; try again."
             )
-        if self.is_full(error):
+        if _is_full(error):
             return StorageFull(
                 "The disk that holds the database is full. Nothing was changed; what was "
                 "accepted before is kept. Free some space and try again."
             )
-        return Unavailable(f"The database does not answer ({error.orig}). Nothing was changed.")
-
-    def is_busy(self, error: DBAPIError) -> bool:
-        """Another process holds the lock."""
-        return _code(error) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-
-    def is_full(self, error: DBAPIError) -> bool:
-        """No space is left, for the file itself or for what SQLite writes beside it."""
-        code = _code(error)
-        return code & 0xFF == sqlite3.SQLITE_FULL or code in (
-            sqlite3.SQLITE_IOERR_WRITE,
-            sqlite3.SQLITE_IOERR_SHMSIZE,
+        return Unavailable(
+            f"The database does not answer ({reason_of(error)}). Nothing was changed."
         )
+
+    def concerns_all(self, error: DBAPIError) -> bool:
+        return _is_busy(error) or _is_full(error)
+
+    def may_pass(self, error: DBAPIError) -> bool:  # noqa: ARG002 - one writer has no rivals
+        return False
 
 
 class ChangeCounter:
     """Tells that any connection, of any process, has committed; costs microseconds."""
 
-    def __init__(self, url: URL) -> None:
-        assert url.database is not None  # noqa: S101 - checked when the URL was parsed
-        self._connection = sqlite3.connect(url.database, check_same_thread=False)
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, check_same_thread=False)
 
     def read(self) -> int:
         """A number that differs once something was committed."""
@@ -112,32 +121,18 @@ class ChangeCounter:
         self._connection.close()
 
 
-def lock_rows(statement: Any) -> Any:
-    """Let concurrent receivers skip each other's rows, where rows are locked at all."""
-    return statement
+def _is_busy(error: DBAPIError) -> bool:
+    """Another process holds the lock."""
+    return _code(error) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
-def has_table(connection: Connection, name: str) -> bool:
-    return connection.dialect.has_table(connection, name)
-
-
-def _parse(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        parsed = None
-    # A database in memory would be another one for each connection.
-    if (
-        parsed is None
-        or parsed.get_backend_name() != "sqlite"
-        or parsed.database in (None, "", ":memory:")
-    ):
-        raise StartupRefused(
-            "The database URL is not one that this version can use.",
-            field="database_url",
-            accepted="sqlite:///path/to/file.db",
-        )
-    return parsed
+def _is_full(error: DBAPIError) -> bool:
+    """No space is left, for the file itself or for what SQLite writes beside it."""
+    code = _code(error)
+    return code & 0xFF == sqlite3.SQLITE_FULL or code in (
+        sqlite3.SQLITE_IOERR_WRITE,
+        sqlite3.SQLITE_IOERR_SHMSIZE,
+    )
 
 
 def _code(error: DBAPIError) -> int:

@@ -1,4 +1,4 @@
-"""Wakes those who wait for a change, whichever process made it."""
+"""Changes of a database that can't tell of them: looked for, often."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ import asyncio
 import contextlib
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from typing import TYPE_CHECKING, Protocol
 
-from sfumato.adapters.sql.dialects import ChangeCounter
+from sqlalchemy import bindparam, func, select
+
+from sfumato.adapters.sql.schema import events
+from sfumato.core.events import EventKind
+from sfumato.core.ports import Change
+
+if TYPE_CHECKING:
+    from sfumato.adapters.sql.database import Database
+
+_LATEST = select(func.coalesce(func.max(events.c.seq), 0))
+_NEWER = select(events.c.seq, events.c.job_id, events.c.kind).where(
+    events.c.seq > bindparam("seen")
+)
 
 #: Seconds between two looks at the change counter while somebody waits.
 _INTERVAL = 0.01
@@ -17,14 +30,24 @@ _INTERVAL = 0.01
 _CLOSE_INTERVAL, _CLOSE_SECONDS = 0.002, 0.03
 
 
-class Wakeups:
-    """Watches the change counter, while somebody waits and no longer.
+class Counter(Protocol):
+    """Tells, at little cost, that something was committed."""
 
-    A commit of this process is told at once through :meth:`notify`; another's is seen at the
+    def read(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
+class PolledSignals:
+    """The ``Signals`` of a database with one writer at a time. It watches the change counter, while
+    somebody waits and no longer.
+
+    A commit of this process is told at once through :meth:`committed`; another's is seen at the
     next look.
     """
 
-    def __init__(self, counter: ChangeCounter) -> None:
+    def __init__(self, database: Database, counter: Counter) -> None:
+        self._database = database
         self._counter = counter
         self._waiters: set[asyncio.Event] = set()
         self._task: asyncio.Task[None] | None = None
@@ -34,7 +57,6 @@ class Wakeups:
 
     @contextlib.contextmanager
     def subscribe(self) -> Iterator[asyncio.Event]:
-        """An event that is set after each change; the waiter clears it, then looks, then waits."""
         changed = asyncio.Event()
         self._waiters.add(changed)
         if self._task is None or self._task.done():
@@ -48,14 +70,27 @@ class Wakeups:
                 self._task.cancel()
                 self._task = None
 
-    def notify(self) -> None:
-        """Say that this process has committed; called from the writer's thread."""
+    async def changes(self) -> AsyncGenerator[frozenset[Change], None]:
+        # With one writer, events are numbered in the order in which they are committed.
+        with self.subscribe() as changed:
+            seen = await self._database.read(lambda c: int(c.scalar(_LATEST) or 0))
+            yield frozenset()
+            while True:
+                await changed.wait()
+                changed.clear()
+                values = {"seen": seen}
+                rows = await self._database.read(lambda c, v=values: c.execute(_NEWER, v).all())  # type: ignore[misc]
+                if rows:
+                    seen = max(row.seq for row in rows)
+                    yield frozenset(Change(row.job_id, EventKind(row.kind)) for row in rows)
+
+    def committed(self) -> None:
         loop = self._loop
         if loop is not None and self._waiters:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(self._look)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()
             self._task = None

@@ -1,0 +1,46 @@
+"""PostgreSQL keeps the contracts of the job store, the queue, the tokens and the registry."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sfumato.adapters.sql import Database, SqlJobQueue, SqlJobStore
+from tests.contract.job_queue import JobQueueContract, ManualClock
+from tests.contract.job_store import JobStoreContract
+
+
+@pytest.fixture
+async def database(fresh_postgres_url: str) -> AsyncIterator[Database]:
+    database = Database.open(fresh_postgres_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def other_database(fresh_postgres_url: str, database: Database) -> AsyncIterator[Database]:
+    """The same database, as another process opens it."""
+    other = Database.open(fresh_postgres_url)
+    yield other
+    await other.close()
+
+
+class TestPostgresJobStore(JobStoreContract):
+    @pytest.fixture
+    async def store(self, database: Database) -> SqlJobStore:
+        return SqlJobStore(database)
+
+    @pytest.fixture
+    async def elsewhere(self, other_database: Database) -> SqlJobStore:
+        return SqlJobStore(other_database)
+
+
+class TestPostgresJobQueue(JobQueueContract):
+    @pytest.fixture
+    async def queue(self, database: Database, clock: ManualClock) -> SqlJobQueue:
+        return SqlJobQueue(database, clock, max_deliveries=3)
+
+    @pytest.fixture
+    async def elsewhere(self, other_database: Database, clock: ManualClock) -> SqlJobQueue:
+        return SqlJobQueue(other_database, clock, max_deliveries=3)
