@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,9 +41,16 @@ def open_envelope(body: str, attributes: Mapping[str, str]) -> Opened:
 
 
 def read_object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text is; None for anything else."""
+    """The JSON object that a text is; None for anything else, NaN and infinity inside included."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number

@@ -66,6 +66,7 @@ class SqsJobQueue:
         max_deliveries: int = MAX_DELIVERIES,
     ) -> None:
         self._clients = clients
+        self._clock = clock
         self._prefix = prefix
         self._topic = topic
         self._topology = Topology(clients, setting=_SETTING, max_deliveries=max_deliveries)
@@ -126,9 +127,10 @@ class SqsJobQueue:
         self, runtimes: Sequence[str], *, visibility: float, timeout: float
     ) -> SqsDelivery | None:
         channels = {self._channel(runtime): runtime for runtime in runtimes}
+        deadline, left = self._clock.monotonic() + timeout, timeout
         while True:
             receipt = await self._receiver.receive(
-                list(channels), visibility=visibility, timeout=timeout
+                list(channels), visibility=visibility, timeout=left
             )
             if receipt is None:
                 return None
@@ -141,6 +143,7 @@ class SqsJobQueue:
                 channels[receipt.channel],
             )
             await receipt.set_aside()
+            left = max(0.0, deadline - self._clock.monotonic())
 
     async def depth(self, runtime: str) -> QueueDepth:
         channel = self._channel(runtime)
