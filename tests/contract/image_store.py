@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
 
 from sfumato.core.errors import NotFound
@@ -11,6 +12,9 @@ from sfumato.core.ports import ImageStore
 
 
 class ImageStoreContract:
+    #: Whether it makes URLs that need no credentials.
+    signs = False
+
     @pytest.fixture
     async def images(self) -> ImageStore:
         raise NotImplementedError
@@ -68,3 +72,38 @@ class ImageStoreContract:
             *(images.put("jobs/a/0.png", body, media_type="image/png") for body in bodies)
         )
         assert (await images.get("jobs/a/0.png")).data in bodies
+
+    async def test_a_signed_url_reads_one_object(self, images: ImageStore) -> None:
+        await images.put("jobs/a/0.png", b"a picture", media_type="image/png")
+        url = await images.download_url("jobs/a/0.png", expires=60)
+        assert (url is not None) == self.signs
+        if url is None:
+            return
+        async with httpx.AsyncClient(trust_env=False) as anybody:
+            answer = await anybody.get(url)
+            assert (answer.status_code, answer.content) == (200, b"a picture")
+            assert answer.headers["Content-Type"] == "image/png"
+            assert (await anybody.put(url, content=b"another")).status_code == 403
+            assert (await anybody.get(url.replace("jobs/a/0", "jobs/a/1"))).status_code == 403
+        assert (await images.get("jobs/a/0.png")).data == b"a picture"
+
+    async def test_a_signed_url_takes_one_object(self, images: ImageStore) -> None:
+        url = await images.upload_url("jobs/a/0.webp", expires=60)
+        assert (url is not None) == self.signs
+        if url is None:
+            return
+        headers = {"Content-Type": "image/webp"}
+        async with httpx.AsyncClient(trust_env=False) as anybody:
+            assert (await anybody.put(url, content=b"x", headers=headers)).is_success
+            assert (await anybody.get(url)).status_code == 403
+        stored = await images.get("jobs/a/0.webp")
+        assert (stored.data, stored.media_type) == (b"x", "image/webp")
+
+    async def test_a_signed_url_ends(self, images: ImageStore) -> None:
+        await images.put("jobs/a/0.png", b"a picture", media_type="image/png")
+        url = await images.download_url("jobs/a/0.png", expires=1)
+        if url is None:
+            return
+        async with httpx.AsyncClient(trust_env=False) as anybody, asyncio.timeout(60):
+            while (await anybody.get(url)).status_code != 403:
+                await asyncio.sleep(0.1)

@@ -126,6 +126,17 @@ class S3:
             "AWS_REGION": self.region,
         }
 
+    @property
+    def options(self) -> dict[str, str]:
+        """The same for obstore's client, and where the server is."""
+        return {
+            "endpoint": self.endpoint,
+            "allow_http": "true",
+            "access_key_id": self.access_key,
+            "secret_access_key": self.secret_key,
+            "region": self.region,
+        }
+
     def client(self) -> aiobotocore.session.ClientCreatorContext:
         """The vendor's own client, to look at what an adapter did: ``async with``."""
         return aiobotocore.session.get_session().create_client(

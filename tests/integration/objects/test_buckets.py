@@ -115,4 +115,4 @@ async def test_memory_lasts_as_long_as_the_store() -> None:
 
 def test_a_place_is_named_without_its_password() -> None:
     store = ObjectImageStore("s3://user:HIDDEN@pictures/p?sig=HIDDEN", options=SECRETS)
-    assert "HIDDEN" not in store._place
+    assert "HIDDEN" not in store.place
