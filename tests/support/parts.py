@@ -7,7 +7,15 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from sfumato.adapters.memory import MemoryImageStore, MemoryJobQueue, MemoryJobStore
+from sfumato.adapters.memory import (
+    MemoryImageStore,
+    MemoryJobQueue,
+    MemoryJobStore,
+    MemoryWorkerRegistry,
+    MemoryWorkerTokens,
+)
+from sfumato.adapters.models.reader import CatalogModelReader
+from sfumato.api.context import RemoteParts
 from sfumato.bootstrap.parts import SystemClock
 from sfumato.core.job import Job
 from sfumato.core.models import ModelDefaults, ModelInfo, ModelLayout, choose_model
@@ -17,9 +25,11 @@ from sfumato.core.runtimes import Runtime
 from sfumato.engine.fake import FakeEngine
 from sfumato.services.execution import Execution
 from sfumato.services.recovery import Recovery, RetryPolicy
+from sfumato.services.remote_work import RemoteWork
 from sfumato.services.submission import Submission
 from sfumato.services.tracking import Tracking
 from sfumato.services.watching import JobWatcher
+from sfumato.services.worker_access import WorkerAccess
 from sfumato.worker.loop import Worker
 
 MODEL = ModelInfo(
@@ -60,6 +70,15 @@ class House:
         self.queue = MemoryJobQueue(self.clock)
         self.images = MemoryImageStore()
         self.watcher = JobWatcher(self.store)
+        self.tokens = MemoryWorkerTokens()
+        self.workers = MemoryWorkerRegistry()
+        self.access = WorkerAccess(
+            tokens=self.tokens,
+            store=self.store,
+            queue=self.queue,
+            clock=self.clock,
+            runtimes=["default"],
+        )
         self.submission = Submission(
             store=self.store,
             queue=self.queue,
@@ -91,6 +110,18 @@ class House:
             lease=lease,
             policy=RetryPolicy(first_backoff=0.01),
         )
+
+    def remote(self, *, lease: float = 30.0) -> RemoteParts:
+        """What workers elsewhere are served from; each call is another replica's."""
+        work = RemoteWork(
+            store=self.store,
+            images=self.images,
+            catalog=self.catalog,
+            clock=self.clock,
+            open_execution=lambda worker, _runtime: self.execution(worker, lease=lease),
+            lease=lease,
+        )
+        return RemoteParts(self.access, work, self.images, CatalogModelReader())
 
     def worker(
         self, engine: ImageEngine | None = None, *, name: str = "w1", **options: float | bool

@@ -30,13 +30,13 @@ _EXPECTED = {
 }
 
 
-async def read_json(request: Request, model: type[Model]) -> Model:
-    """The request's body as ``model``.
+async def read_json(request: Request, model: type[Model], *, limit: int = MAX_BODY_BYTES) -> Model:
+    """The request's body, of at most ``limit`` bytes, as ``model``.
 
     Raises ``UnsupportedMediaType``, ``BodyTooLarge``, ``InvalidJson`` or ``InvalidRequest``.
     """
     _check_media_type(request)
-    return parse(model, await _read(request))
+    return parse(model, await read_bytes(request, limit=limit))
 
 
 def openapi_body(model: type[BaseModel]) -> dict[str, Any]:
@@ -98,22 +98,25 @@ def _check_media_type(request: Request) -> None:
         )
 
 
-async def _read(request: Request) -> bytes:
-    """The body, read no further than the limit, whether its length was announced or not."""
+async def read_bytes(request: Request, *, limit: int) -> bytes:
+    """The body, read no further than the limit, whether its length was announced or not.
+
+    Raises ``BodyTooLarge``.
+    """
     announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced) > MAX_BODY_BYTES:
-        raise _too_large()
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise _too_large()
+        if len(body) > limit:
+            raise _too_large(limit)
     return bytes(body)
 
 
-def _too_large() -> BodyTooLarge:
+def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(
-        f"The body is larger than {MAX_BODY_BYTES:,} bytes.", accepted="at most 1 MiB"
+        f"The body is larger than {limit:,} bytes.", accepted=f"at most {limit >> 20} MiB"
     )
 
 
@@ -138,8 +141,11 @@ def _refusal(error: ErrorDetails, model: type[BaseModel]) -> InvalidRequest:
         message = f"{name} is longer than {error['ctx']['max_length']} characters."
     elif kind == "enum":
         message = f"{name} must be {error['ctx']['expected']}."
-    else:
+    elif kind in _EXPECTED:
         message = f"{name} must be {_EXPECTED[kind]}, not {_kind(error['input'])}."
+    else:
+        place = ".".join(map(str, error["loc"]))
+        message = f"{place}: {error['msg']}."
     return InvalidRequest(message, field=name, accepted=accepted)
 
 

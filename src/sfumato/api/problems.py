@@ -44,6 +44,10 @@ class BodyTooLarge(errors.InvalidRequest):
     code = "body_too_large"
 
 
+class RangeNotSatisfiable(errors.InvalidRequest):
+    code = "range_not_satisfiable"
+
+
 class Stopping(errors.Unavailable):
     code = "stopping"
 
@@ -79,6 +83,7 @@ STATUSES: Mapping[type[errors.SfumatoError], HTTPStatus] = {
     InvalidJson: HTTPStatus.BAD_REQUEST,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
     Stopping: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 
-import sfumato
-from sfumato.adapters.models import FolderModelCatalog
-from sfumato.adapters.objects import ObjectImageStore
-from sfumato.adapters.sql import Database, SqlJobStore
+from sfumato.adapters.sql import Database, SqlJobStore, SqlWorkerRegistry, SqlWorkerTokens
+from sfumato.bootstrap.images import open_images
+from sfumato.bootstrap.models import open_catalog, open_model_files
 from sfumato.bootstrap.queues import open_queue
-from sfumato.core.ports import Clock, ImageStore, JobQueue, JobStore, ModelCatalog
+from sfumato.core.ports import (
+    Clock,
+    ImageStore,
+    JobQueue,
+    JobStore,
+    ModelCatalog,
+    ModelFiles,
+    WorkerRegistry,
+    WorkerTokens,
+)
 from sfumato.core.runtimes import Runtime
 from sfumato.services.watching import JobWatcher
 from sfumato.settings import Settings
-
-STARTER = Path(sfumato.__file__).parent / "weights" / "starter"
 
 
 class SystemClock:
@@ -40,8 +46,11 @@ class Parts:
     queue: JobQueue
     images: ImageStore
     catalog: ModelCatalog
+    model_files: ModelFiles | None
     runtimes: tuple[Runtime, ...]
     watcher: JobWatcher
+    tokens: WorkerTokens
+    workers: WorkerRegistry
 
 
 @contextlib.asynccontextmanager
@@ -59,24 +68,23 @@ async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
         runtimes = runtimes_of(settings)
         queue = await open_queue(settings, database, clock, [runtime.name for runtime in runtimes])
         stack.push_async_callback(queue.close)
-        images = ObjectImageStore(settings.resolved_images_url)
+        images = open_images(settings)
         stack.push_async_callback(images.close)
+        await images.check()
+        catalog = await asyncio.to_thread(open_catalog, settings)
         watcher = await stack.enter_async_context(JobWatcher(store))
         yield Parts(
             clock=clock,
             store=store,
             queue=queue,
             images=images,
-            catalog=open_catalog(settings),
+            catalog=catalog,
+            model_files=open_model_files(settings, catalog),
             runtimes=runtimes,
             watcher=watcher,
+            tokens=SqlWorkerTokens(database),
+            workers=SqlWorkerRegistry(database),
         )
-
-
-def open_catalog(settings: Settings) -> FolderModelCatalog:
-    return FolderModelCatalog(
-        settings.resolved_model_folders, builtin=STARTER, default=settings.default_model
-    )
 
 
 def runtimes_of(settings: Settings) -> tuple[Runtime, ...]:

@@ -13,15 +13,16 @@ import uvicorn
 
 from sfumato.adapters.processes import ProcessWorkerPool
 from sfumato.api.app import create_app
-from sfumato.api.context import ApiContext
+from sfumato.api.context import ApiContext, RemoteParts
 from sfumato.api.schemas import RuntimeReport
 from sfumato.bootstrap.folder import hold
 from sfumato.bootstrap.listening import listen
 from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.parts import Parts, open_parts
+from sfumato.bootstrap.remote_service import open_remote
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
 from sfumato.core.errors import SfumatoError
-from sfumato.services.placement import Supervisor
+from sfumato.services.placement import Scaling, Supervisor
 from sfumato.services.recovery import Recovery
 from sfumato.services.submission import Submission
 from sfumato.services.tracking import Tracking
@@ -97,7 +98,8 @@ async def _serve(
             clock=parts.clock,
             warm=[runtime.name for runtime in parts.runtimes] if settings.warm else [],
         )
-        context = _context(settings, parts, supervisor)
+        remote = open_remote(settings, parts)
+        context = _context(settings, parts, supervisor, remote)
         server = _Server(
             uvicorn.Config(
                 create_app(context),
@@ -113,7 +115,7 @@ async def _serve(
             context.stopping.set()
             server.stop()
 
-        background = [asyncio.create_task(_begin(recovery, supervisor, settings))]
+        background = [asyncio.create_task(_begin(recovery, supervisor, remote, settings))]
         # Without its background a service would accept jobs and never run them.
         background[0].add_done_callback(lambda _task: stop())
         if exit_with_stdin:
@@ -134,7 +136,9 @@ async def _serve(
                 raise error
 
 
-async def _begin(recovery: Recovery, supervisor: Supervisor, settings: Settings) -> None:
+async def _begin(
+    recovery: Recovery, supervisor: Supervisor, remote: RemoteParts, settings: Settings
+) -> None:
     """Recover what an earlier process left, then keep recovering and supervising."""
     try:
         await recovery.start()
@@ -143,6 +147,7 @@ async def _begin(recovery: Recovery, supervisor: Supervisor, settings: Settings)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(recovery.run(interval=settings.lease / 3))
         tasks.create_task(supervisor.run())
+        tasks.create_task(remote.work.run())
 
 
 async def _stop_with_stdin(stop: Callable[[], None]) -> None:
@@ -150,7 +155,9 @@ async def _stop_with_stdin(stop: Callable[[], None]) -> None:
     stop()
 
 
-def _context(settings: Settings, parts: Parts, supervisor: Supervisor) -> ApiContext:
+def _context(
+    settings: Settings, parts: Parts, supervisor: Supervisor, remote: RemoteParts
+) -> ApiContext:
     submission = Submission(
         store=parts.store,
         queue=parts.queue,
@@ -189,6 +196,10 @@ def _context(settings: Settings, parts: Parts, supervisor: Supervisor) -> ApiCon
         runtimes=parts.runtimes,
         runtime_report=report,
         ready=ready,
+        workers=parts.workers,
+        clock=parts.clock,
+        scaling=Scaling(store=parts.store, runtimes=parts.runtimes, clock=parts.clock),
+        remote=remote,
     )
 
 

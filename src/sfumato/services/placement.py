@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import NotFound, SfumatoError
 from sfumato.core.ports import Clock, JobCounts, JobStore, WorkerExit, WorkerPool
 from sfumato.core.runtimes import Runtime
 from sfumato.services.recovery import Recovery
@@ -26,7 +26,68 @@ HEALTHY_AFTER = 60.0
 
 def desired_workers(counts: JobCounts, runtime: Runtime) -> int:
     """Workers that the open jobs of a runtime ask for, 0 to ``runtime.max_workers``."""
-    return min(runtime.max_workers, math.ceil((counts.queued + counts.running) / JOBS_PER_WORKER))
+    return min(runtime.max_workers, _workers_for(counts))
+
+
+def _workers_for(counts: JobCounts) -> int:
+    return math.ceil((counts.queued + counts.running) / JOBS_PER_WORKER)
+
+
+@dataclass(frozen=True, slots=True)
+class ScalingSignal:
+    """What an autoscaler asks of a runtime. ``oldest_seconds``: how long its oldest queued job
+    has waited; 0 when none does."""
+
+    queued: int
+    running: int
+    desired: int
+    oldest_seconds: float
+
+
+class Scaling:
+    """The scaling signal, the same whatever the broker: it comes from the job store.
+
+    Counted at most once in ``max_age`` seconds for each runtime, however many ask.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: JobStore,
+        runtimes: Sequence[Runtime],
+        clock: Clock,
+        max_age: float = 0.5,
+    ) -> None:
+        self._store = store
+        self._runtimes = {runtime.name: runtime for runtime in runtimes}
+        self._clock = clock
+        self._max_age = max_age
+        self._counted: dict[str, tuple[float, asyncio.Task[JobCounts]]] = {}
+
+    async def of(self, name: str) -> ScalingSignal:
+        """Raises ``NotFound``."""
+        runtime = self._runtimes.get(name)
+        if runtime is None:
+            raise NotFound(f"There is no runtime {name[:64]!r}; /v1/runtimes lists them.")
+        counts = await self._counts(name)
+        oldest = counts.oldest_queued_at
+        # A service that starts no workers leaves their limit to whoever does.
+        desired = desired_workers(counts, runtime) if runtime.max_workers else _workers_for(counts)
+        return ScalingSignal(
+            queued=counts.queued,
+            running=counts.running,
+            desired=desired,
+            oldest_seconds=0.0 if oldest is None else max(0.0, self._clock.now() - oldest),
+        )
+
+    async def _counts(self, name: str) -> JobCounts:
+        now = self._clock.monotonic()
+        counted_at, counting = self._counted.get(name, (-math.inf, None))
+        if counting is None or now - counted_at > self._max_age:
+            counting = asyncio.create_task(self._store.counts(name))
+            self._counted[name] = now, counting
+        # Shielded: a caller that leaves must not take the answer from the others.
+        return await asyncio.shield(counting)
 
 
 @dataclass(slots=True)

@@ -165,10 +165,12 @@ class RemoteWork:
             )
         return job
 
-    async def loading(self, worker: str, attempt: AttemptRef) -> None:
+    async def loading(
+        self, worker: str, attempt: AttemptRef, *, fetched: tuple[int, int] | None
+    ) -> None:
         job = await self.held(worker, attempt)
         with self._at(worker, job.runtime) as execution:
-            await execution.loading(_named(job))
+            await execution.loading(_named(job), fetched=fetched)
 
     async def report(self, worker: str, attempt: AttemptRef, progress: Progress) -> None:
         job = await self.held(worker, attempt)

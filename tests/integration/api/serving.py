@@ -15,6 +15,7 @@ from sfumato.api.app import create_app
 from sfumato.api.context import ApiContext
 from sfumato.api.schemas import RuntimeReport
 from sfumato.core.runtimes import Runtime
+from sfumato.services.placement import Scaling
 from tests.support.parts import House
 
 
@@ -36,6 +37,10 @@ def context_of(house: House) -> ApiContext:
         runtimes=[Runtime("default")],
         runtime_report=report,
         ready=ready,
+        workers=house.workers,
+        clock=house.clock,
+        scaling=Scaling(store=house.store, runtimes=[Runtime("default")], clock=house.clock),
+        remote=house.remote(),
     )
 
 

@@ -21,6 +21,7 @@ from sfumato.core.ports.job_queue import (
 from sfumato.core.ports.job_store import Change, JobCounts, JobPage, JobStore
 from sfumato.core.ports.model_catalog import ModelCatalog
 from sfumato.core.ports.model_files import BytesProgress, ModelFiles
+from sfumato.core.ports.model_reader import ModelReader
 from sfumato.core.ports.tasks import Task, TaskDelivery, TaskSink, TaskSource
 from sfumato.core.ports.worker_pool import WorkerExit, WorkerPool
 from sfumato.core.ports.worker_registry import (
@@ -50,6 +51,7 @@ __all__ = [
     "JobStore",
     "ModelCatalog",
     "ModelFiles",
+    "ModelReader",
     "Progress",
     "QueueDepth",
     "QueueTraits",

@@ -1,0 +1,280 @@
+"""The ``Assignments`` port over HTTPS.
+
+The service going away for a while must not cost the work: reads and writes are tried again, and an
+attempt is lost only when the service says so. Every call may arrive twice: the service knows the
+attempt by its token, and answers the second time as it did the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sfumato.adapters.remote.connection import RemoteConnection
+from sfumato.core import wire
+from sfumato.core.errors import (
+    AttemptLost,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    SfumatoError,
+    Unauthorized,
+    Unavailable,
+)
+from sfumato.core.job import ImageRecord, Job, JobError, Timings, image_key
+from sfumato.core.ports import Assignment, Clock, EncodedImage, Progress, Revocation
+
+log = logging.getLogger(__name__)
+
+#: Seconds that one call of the service may wait for something to happen.
+_LONG_POLL = 25.0
+#: Seconds for which a write is tried before its caller hears of it, and tries again in its turn.
+_WRITE_PATIENCE = 30.0
+#: What the service takes at most.
+_MAX_MESSAGE, _MAX_NOTES, _MAX_REASON = 2000, 64, 200
+#: What is left to say to an attempt that the service no longer takes from us.
+_NOT_OURS = (AttemptLost, Unauthorized, Forbidden)
+
+_Key = tuple[str, int]
+
+
+@dataclass(slots=True)
+class _Held:
+    """An attempt under way. Times are monotonic seconds.
+
+    Attributes:
+        asked_at: when the worker last wanted to keep it.
+        confirmed_at: when the service last said that it is ours.
+    """
+
+    asked_at: float
+    confirmed_at: float
+
+
+class RemoteAssignments:
+    """Assignments from a service elsewhere.
+
+    Args:
+        runtime: the pool it works for.
+        lease: seconds for which the service keeps an attempt without a heartbeat.
+    """
+
+    def __init__(
+        self, connection: RemoteConnection, *, runtime: str, lease: float, clock: Clock
+    ) -> None:
+        self._connection = connection
+        self._runtime = runtime
+        self._lease = lease
+        self._clock = clock
+        self._held: dict[_Key, _Held] = {}
+        self._beat = asyncio.Lock()
+
+    async def next(self, *, timeout: float) -> Assignment | None:
+        deadline = self._clock.monotonic() + timeout
+        while True:
+            left = max(0.0, deadline - self._clock.monotonic())
+            wait = min(left, _LONG_POLL)
+            body = {"runtime": self._runtime, "wait": wait, "holding": self._holding()}
+            claimed = await self._connection.call("POST", "/claim", body, patience=left)
+            if claimed is not None:
+                return await self._assignment(claimed)
+            if left <= wait:
+                return None
+
+    def _holding(self) -> list[dict[str, Any]]:
+        return [{"job_id": job_id, "attempt": attempt} for job_id, attempt in self._held]
+
+    async def _assignment(self, claimed: Mapping[str, Any]) -> Assignment:
+        try:
+            job = wire.job_from_data(claimed["job"])
+            model = wire.model_from_data(claimed["model"])
+            urls = [str(url) for url in claimed["checkpoint"]]
+        except (KeyError, TypeError, ValueError, InvalidRequest) as error:
+            raise Unavailable(
+                f"The service gave a job that this version can't read ({type(error).__name__}). "
+                "Update this worker, or the service."
+            ) from None
+        key, now = (job.id, job.attempt), self._clock.monotonic()
+        self._held[key] = _Held(asked_at=now, confirmed_at=now)
+        try:
+            return Assignment(job, model, await self._checkpoint(job, urls))
+        except BaseException:
+            # Nobody takes it on: the service may give it again, or to others once we leave.
+            del self._held[key]
+            raise
+
+    async def _checkpoint(self, job: Job, urls: Sequence[str]) -> dict[int, bytes]:
+        slots = {}
+        for index, url in enumerate(urls):
+            try:
+                slots[index] = await self._connection.get(url, patience=self._lease / 6)
+            except SfumatoError as error:
+                log.info("job %s: image %d starts at its first step (%s)", job.id, index, error)
+        return slots
+
+    async def extend(self, assignment: Assignment) -> bool:
+        """One call extends all that is held: those asked for right after it have their answer."""
+        key = _key(assignment)
+        async with self._beat:
+            held, now = self._held.get(key), self._clock.monotonic()
+            if held is None:
+                return False
+            held.asked_at = now
+            if now - held.confirmed_at >= self._lease / 6:
+                await self._heartbeat(now)
+        return key in self._held
+
+    async def _heartbeat(self, now: float) -> None:
+        for key, held in list(self._held.items()):
+            if now - held.asked_at > 2 * self._lease / 3:
+                del self._held[key]  # the worker has given it up
+        asked = list(self._held)
+        try:
+            answer = await self._connection.call(
+                "POST", "/heartbeat", {"holding": self._holding()}, patience=self._lease / 3
+            )
+            states = [] if answer is None else answer["states"]
+        except (Unauthorized, Forbidden) as error:
+            log.warning("the service takes no more from this worker: %s", error)
+            states = ["lost"] * len(asked)
+        now = self._clock.monotonic()
+        for key, state in zip(asked, states, strict=False):
+            if state == "lost":
+                self._held.pop(key, None)
+            elif key in self._held:
+                self._held[key].confirmed_at = now
+
+    async def revoked(self, assignment: Assignment) -> Revocation:
+        path = f"{_path(assignment)}/watch"
+        while True:
+            try:
+                answer = await self._connection.call(
+                    "POST", path, {"wait": _LONG_POLL}, patience=_WRITE_PATIENCE
+                )
+            except _NOT_OURS:
+                return Revocation.LOST
+            if answer is not None and answer["revocation"] is not None:
+                return Revocation(answer["revocation"])
+
+    async def loading(
+        self, assignment: Assignment, *, fetched: tuple[int, int] | None = None
+    ) -> None:
+        await self._tell(assignment, "loading", {"fetched": fetched})
+
+    async def report(self, assignment: Assignment, progress: Progress) -> None:
+        await self._tell(assignment, "progress", asdict(progress))
+
+    async def _tell(self, assignment: Assignment, what: str, body: Mapping[str, Any]) -> None:
+        """A report is not worth a second try: the next says more."""
+        try:
+            await self._connection.call("POST", f"{_path(assignment)}/{what}", body)
+        except _NOT_OURS as error:
+            log.debug("job %s: %s", assignment.job.id, error)
+
+    async def store(self, assignment: Assignment, image: EncodedImage) -> ImageRecord:
+        job = assignment.job
+        path = f"{_path(assignment)}/images/{image.index}"
+        try:
+            await self._upload(path, image.data, {"media_type": image.media_type})
+            await self._connection.call(
+                "POST", path, {"size_bytes": len(image.data)}, patience=_WRITE_PATIENCE
+            )
+        except _NOT_OURS as error:
+            # As beside the store, the end of the attempt will tell that it was lost.
+            log.debug("job %s: %s", job.id, error)
+        return ImageRecord(
+            index=image.index,
+            key=image_key(job.id, image.index, job.request.output_format),
+            media_type=image.media_type,
+            width=image.width,
+            height=image.height,
+            size_bytes=len(image.data),
+            sha256=hashlib.sha256(image.data).hexdigest(),
+            seed=image.seed,
+        )
+
+    async def _upload(self, path: str, data: bytes, body: Mapping[str, Any] | None = None) -> None:
+        """Ask where to put an object, and put it there. A URL that has expired is asked for anew
+        by whoever tries the whole again."""
+        place = await self._connection.call(
+            "POST", f"{path}/upload", body, patience=_WRITE_PATIENCE
+        )
+        if place is None:
+            raise Unavailable("The service does not say where to store a picture.")
+        try:
+            await self._connection.put(
+                place["url"], data, place["headers"], patience=_WRITE_PATIENCE
+            )
+        except NotFound as error:
+            raise Unavailable(error.message) from None
+
+    async def complete(
+        self,
+        assignment: Assignment,
+        images: Sequence[ImageRecord],
+        *,
+        timings: Timings,
+        notes: Sequence[str],
+        recipe: Mapping[str, object],
+    ) -> bool:
+        body = {
+            "images": [wire.image_to_data(image) for image in images],
+            "timings": {phase: max(0.0, spent) for phase, spent in asdict(timings).items()},
+            "notes": [note[:_MAX_MESSAGE] for note in notes[:_MAX_NOTES]],
+            "recipe": recipe,
+        }
+        return await self._end(assignment, "complete", body)
+
+    async def fail(self, assignment: Assignment, error: JobError, *, retryable: bool) -> bool:
+        body = {
+            "code": error.code,
+            "message": error.message[:_MAX_MESSAGE],
+            "retryable": retryable,
+        }
+        return await self._end(assignment, "fail", body)
+
+    async def canceled(self, assignment: Assignment) -> bool:
+        return await self._end(assignment, "canceled", None)
+
+    async def release(
+        self, assignment: Assignment, *, reason: str, checkpoint: Mapping[int, bytes]
+    ) -> bool:
+        try:
+            for index, blob in checkpoint.items():
+                await self._upload(f"{_path(assignment)}/checkpoints/{index}", blob)
+        except _NOT_OURS:
+            self._held.pop(_key(assignment), None)
+            return False
+        body = {"reason": reason[:_MAX_REASON], "resumable": bool(checkpoint)}
+        return await self._end(assignment, "release", body)
+
+    async def _end(self, assignment: Assignment, how: str, body: Mapping[str, Any] | None) -> bool:
+        try:
+            answer = await self._connection.call(
+                "POST", f"{_path(assignment)}/{how}", body, patience=_WRITE_PATIENCE
+            )
+        except _NOT_OURS as error:
+            log.debug("job %s: %s", assignment.job.id, error)
+            answer = None
+        self._held.pop(_key(assignment), None)
+        return answer is not None and answer["accepted"] is True
+
+    async def leave(self) -> None:
+        """Tell the service that this worker ends: what it was given and does not know of, or has
+        given up, need not wait for its lease."""
+        try:
+            await self._connection.call("POST", "/leave", {"holding": []})
+        except SfumatoError as error:
+            log.debug("could not take leave: %s", error)
+
+
+def _key(assignment: Assignment) -> _Key:
+    return assignment.job.id, assignment.job.attempt
+
+
+def _path(assignment: Assignment) -> str:
+    return f"/jobs/{assignment.job.id}/{assignment.job.attempt}"

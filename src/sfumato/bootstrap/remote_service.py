@@ -1,0 +1,60 @@
+"""The service's side of workers elsewhere, put together."""
+
+from __future__ import annotations
+
+from sfumato.adapters.models.reader import CatalogModelReader
+from sfumato.api.context import RemoteParts
+from sfumato.bootstrap.models import bucket_options
+from sfumato.bootstrap.parts import Parts
+from sfumato.services.execution import Execution
+from sfumato.services.remote_work import RemoteWork
+from sfumato.services.worker_access import WorkerAccess
+from sfumato.settings import Settings
+
+
+def open_remote(settings: Settings, parts: Parts) -> RemoteParts:
+    """What the worker API is served from."""
+
+    def execution(worker: str, runtime: str) -> Execution:
+        return Execution(
+            worker=worker,
+            runtimes=[runtime],
+            store=parts.store,
+            queue=parts.queue,
+            images=parts.images,
+            catalog=parts.catalog,
+            watcher=parts.watcher,
+            clock=parts.clock,
+            lease=settings.lease,
+        )
+
+    work = RemoteWork(
+        store=parts.store,
+        images=parts.images,
+        catalog=parts.catalog,
+        clock=parts.clock,
+        open_execution=execution,
+        lease=settings.lease,
+    )
+    return RemoteParts(
+        access=open_access(parts), work=work, images=parts.images, models=_reader(settings)
+    )
+
+
+def open_access(parts: Parts) -> WorkerAccess:
+    """What makes and checks worker tokens."""
+    return WorkerAccess(
+        tokens=parts.tokens,
+        store=parts.store,
+        queue=parts.queue,
+        clock=parts.clock,
+        runtimes=[runtime.name for runtime in parts.runtimes],
+    )
+
+
+def _reader(settings: Settings) -> CatalogModelReader:
+    if settings.models_bucket is None:
+        return CatalogModelReader()
+    from sfumato.adapters.models.store import ModelStore  # noqa: PLC0415 - only with a bucket
+
+    return CatalogModelReader(ModelStore.open(settings.models_bucket, bucket_options(settings)))
