@@ -6,9 +6,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sfumato.adapters.sql import Database, SqlJobQueue, SqlJobStore
+from sfumato.adapters.sql import (
+    Database,
+    SqlJobQueue,
+    SqlJobStore,
+    SqlWorkerRegistry,
+    SqlWorkerTokens,
+)
 from tests.contract.job_queue import JobQueueContract, ManualClock
 from tests.contract.job_store import JobStoreContract
+from tests.contract.workers import WorkerRegistryContract, WorkerTokensContract
 
 
 @pytest.fixture
@@ -44,3 +51,15 @@ class TestPostgresJobQueue(JobQueueContract):
     @pytest.fixture
     async def elsewhere(self, other_database: Database, clock: ManualClock) -> SqlJobQueue:
         return SqlJobQueue(other_database, clock, max_deliveries=3)
+
+
+class TestPostgresWorkerTokens(WorkerTokensContract):
+    @pytest.fixture
+    async def tokens(self, database: Database) -> SqlWorkerTokens:
+        return SqlWorkerTokens(database)
+
+
+class TestPostgresWorkerRegistry(WorkerRegistryContract):
+    @pytest.fixture
+    async def registry(self, database: Database) -> SqlWorkerRegistry:
+        return SqlWorkerRegistry(database)

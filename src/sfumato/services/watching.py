@@ -85,11 +85,12 @@ class JobWatcher:
             try:
                 async with contextlib.aclosing(self._store.changes()) as changes:
                     async for items in changes:
-                        standing.set()
+                        if not items:  # it stands; what came before was not heard
+                            standing.set()
+                            self._wake_everybody()
                         self._wake(items)
             except SfumatoError as error:
                 log.warning("the subscription to job changes broke (%s); subscribing again", error)
-            self._wake_everybody()
             await asyncio.sleep(_RETRY_SECONDS)
 
     def _wake(self, changes: frozenset[Change]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self, TypeVar
@@ -12,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sfumato.adapters.sql.dialects import Dialect, dialect_for, reason_of
 from sfumato.adapters.sql.migrate import migrate
-from sfumato.adapters.sql.writer import GroupWriter
+from sfumato.adapters.sql.writer import PAUSES, GroupWriter
 from sfumato.core.errors import StartupRefused
 
 _Result = TypeVar("_Result")
@@ -83,15 +84,16 @@ class Database:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, function)
 
-    def _read(self, function: Callable[[Connection], _Result], *, again: bool = True) -> _Result:
-        try:
-            with self._reading.connect() as connection:
-                return function(connection)
-        except DBAPIError as error:
-            if again and error.connection_invalidated:
-                # The pool has dropped its connections; a server that is back gets a new one.
-                return self._read(function, again=False)
-            raise self._dialect.translate(error) from error
+    def _read(self, function: Callable[[Connection], _Result]) -> _Result:
+        for pause in (*PAUSES, None):
+            try:
+                with self._reading.connect() as connection:
+                    return function(connection)
+            except DBAPIError as error:
+                if pause is None or not self._dialect.may_pass(error):
+                    raise self._dialect.translate(error) from error
+                time.sleep(pause)
+        raise AssertionError("the last try returns or raises")
 
     async def close(self) -> None:
         await self._writer.close(self._readers)

@@ -22,9 +22,9 @@ _Result = TypeVar("_Result")
 
 #: Operations that share a transaction at most, so that none waits long for the others.
 _LARGEST_GROUP = 256
-#: Tries of a group that lost against another process's transaction, or lost its connection, and
-#: seconds between the first two; doubling, so that a server may take some seconds to come back.
-_TRIES, _PAUSE = 8, 0.04
+#: Seconds before each new try of what lost against another process's transaction, or lost its
+#: connection: together about as long as a server takes to start again.
+PAUSES = (0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 
 
 @dataclass(slots=True)
@@ -92,14 +92,11 @@ class GroupWriter:
                 self._write(operations)
                 self._answer(operations)
 
-    def _write(self, group: Sequence[_Operation], *, tries: int = _TRIES) -> None:
+    def _write(self, group: Sequence[_Operation]) -> None:
         try:
-            self._transact(group)
+            self._transact_patiently(group)
         except BaseException as error:  # noqa: BLE001 - handed to those who wait
-            if isinstance(error, DBAPIError) and tries > 1 and self._dialect.may_pass(error):
-                time.sleep(_PAUSE * 2.0 ** (_TRIES - tries))
-                self._write(_afresh(group), tries=tries - 1)
-            elif len(group) > 1 and not self._concerns_all(error):
+            if len(group) > 1 and not self._concerns_all(error):
                 for operation in _afresh(group):
                     self._write([operation])
             else:
@@ -108,6 +105,19 @@ class GroupWriter:
                     operation.error = ours
         else:
             self._committed()
+
+    def _transact_patiently(self, group: Sequence[_Operation]) -> None:
+        for pause in PAUSES:
+            try:
+                self._transact(group)
+            except DBAPIError as error:
+                if not self._dialect.may_pass(error):
+                    raise
+                time.sleep(pause)
+                _afresh(group)
+            else:
+                return
+        self._transact(group)
 
     def _transact(self, group: Sequence[_Operation]) -> None:
         with self._engine.connect() as connection:
