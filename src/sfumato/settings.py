@@ -107,8 +107,25 @@ class Settings(BaseSettings):
         return self.images_url or str(self.data / "images")
 
     @property
+    def models_bucket(self) -> str | None:
+        """URL of the bucket that models lie in; None: they lie in folders."""
+        url = self.models_url or ""
+        return url if "://" in url and not url.startswith("file://") else None
+
+    @property
+    def resolved_models_folder(self) -> Path:
+        """Where models lie, unless in a bucket."""
+        if self.models_url is None or self.models_bucket is not None:
+            return self.data / "models"
+        return Path(self.models_url.removeprefix("file://")).expanduser().absolute()
+
+    @property
     def resolved_model_folders(self) -> tuple[Path, ...]:
-        return (self.data / "models", *self.model_folders)
+        return (self.resolved_models_folder, *self.model_folders)
+
+    @property
+    def resolved_model_cache(self) -> Path:
+        return (self.model_cache or self.data / "cache").expanduser().absolute()
 
     def for_child(self) -> dict[str, str]:
         """The environment of a child process that is to run with these very settings."""

@@ -212,9 +212,24 @@ class ModelView(BaseModel):
         description="Every word it knows; null: no such list, or not told in a listing."
     )
     refusal: str | None = Field(description="Why it must not be loaded; null when it may.")
+    sha256: str | None = Field(
+        description="Digest of the whole model; null where nobody has computed it."
+    )
+    memory_bytes: int = Field(
+        description="Estimate of what a GPU needs for one picture; a CPU needs about twice as "
+        "much. 0: not known."
+    )
+    loaded_on: list[str] = Field(description="Workers that hold it in memory now.")
 
     @classmethod
-    def of(cls, model: ModelInfo, *, default: bool, with_vocabulary: bool = False) -> ModelView:
+    def of(
+        cls,
+        model: ModelInfo,
+        *,
+        default: bool,
+        loaded_on: Sequence[str] = (),
+        with_vocabulary: bool = False,
+    ) -> ModelView:
         told = model.vocabulary if with_vocabulary else None
         return cls(
             name=model.name,
@@ -228,6 +243,9 @@ class ModelView(BaseModel):
             sizes=[Size(width=width, height=height) for width, height in model.sizes],
             vocabulary=None if told is None else sorted(told),
             refusal=model.refusal,
+            sha256=model.sha256 or None,
+            memory_bytes=model.memory_bytes,
+            loaded_on=list(loaded_on),
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import platform
@@ -13,7 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 import sfumato
 from sfumato.adapters.sql import Database
 from sfumato.bootstrap.folder import running_service
-from sfumato.bootstrap.parts import open_catalog
+from sfumato.bootstrap.images import open_images
+from sfumato.bootstrap.models import open_catalog
 from sfumato.core.errors import SfumatoError
 from sfumato.settings import Settings
 
@@ -40,6 +42,7 @@ def doctor(settings: Settings) -> list[Finding]:
         *_device(settings),
         *_folder(settings),
         *_database(settings),
+        *_images(settings),
         *_models(settings),
     ]
 
@@ -100,8 +103,27 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "answers")
 
 
+def _images(settings: Settings) -> Iterator[Finding]:
+    if settings.images_url is None and not settings.data.exists():
+        yield Finding("pictures", "their folder will be made at the first start")
+        return
+    try:
+        images = open_images(settings)
+        asyncio.run(images.check())
+    except SfumatoError as error:
+        yield Finding("pictures", "unusable", error.message)
+    else:
+        yield Finding("pictures", images.place)
+
+
 def _models(settings: Settings) -> Iterator[Finding]:
-    models = open_catalog(settings).list()
+    if settings.models_url is not None:
+        yield Finding("models", settings.models_bucket or str(settings.resolved_models_folder))
+    try:
+        models = open_catalog(settings).list()
+    except SfumatoError as error:
+        yield Finding("models", "unusable", error.message)
+        return
     for model in models:
         yield Finding(f"model {model.name}", model.title or model.family, model.refusal)
     if settings.default_model not in {model.name for model in models}:

@@ -89,6 +89,7 @@ async def _work(
             assignments=execution,
             make_engine=engine_maker(settings),
             clock=parts.clock,
+            files=parts.model_files,
             started_at=started_at,
             lease=settings.lease,
             max_jobs=settings.max_jobs,

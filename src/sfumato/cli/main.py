@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 import sfumato
-from sfumato.cli import catalog, generate, jobs, service
+from sfumato.cli import generate, jobs, models, runtimes, service
 from sfumato.cli.output import as_error_line, print_error
 
 app = typer.Typer(
@@ -46,8 +46,8 @@ app.command(epilog="Example: sfumato worker --data ~/sfumato --idle-timeout 60")
 app.command(epilog="Example: sfumato doctor --json")(service.doctor)
 app.command(epilog="Example: sfumato version")(service.version)
 app.add_typer(jobs.app, name="jobs")
-app.add_typer(catalog.models, name="models")
-app.add_typer(catalog.runtimes, name="runtimes")
+app.add_typer(models.app, name="models")
+app.add_typer(runtimes.app, name="runtimes")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,11 +17,18 @@ _POLL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where a job is. ``steps`` is 0 until the first step is told."""
+    """Where a job is. ``steps`` is 0 where there is nothing to count; ``percent``: they are
+    percents of a model's bytes."""
 
     text: str
     step: int = 0
     steps: int = 0
+
+    percent: bool = False
+
+    @property
+    def words(self) -> str:
+        return f"{self.text} {self.step} %" if self.percent else self.text
 
     def after(self, event: Event) -> Stage:
         """The stage that an event leads to."""
@@ -36,7 +43,11 @@ class Stage:
             case EventKind.STARTED:
                 return Stage("starting")
             case EventKind.LOADING:
-                return Stage(f"loading {data.get('model', 'the model')}")
+                text = f"loading {data.get('model', 'the model')}"
+                total = int(data.get("bytes_total", 0))
+                if not total:
+                    return Stage(text)
+                return Stage(text, int(100 * data["bytes_done"] / total), 100, percent=True)
             case _:
                 return Stage(event.kind.value, self.step, self.steps)
 
@@ -58,7 +69,7 @@ class Lines:
             return
         self._last = (stage.text, quarter)
         counted = f" {stage.step}/{stage.steps}" if stage.text == "denoising" else ""
-        print(f"{printable(stage.text)}{counted}", file=self._stream, flush=True)
+        print(f"{printable(stage.words)}{counted}", file=self._stream, flush=True)
 
 
 @contextmanager
@@ -89,7 +100,7 @@ def bar() -> Iterator[Display]:
             def show(self, stage: Stage) -> None:
                 progress.update(
                     task,
-                    description=escape(printable(stage.text)),
+                    description=escape(printable(stage.words)),
                     completed=stage.step,
                     total=stage.steps or None,
                 )

@@ -89,6 +89,9 @@ class Model(_Answer):
         default: whether a request that names no model gets this one.
         sizes: the sizes it draws well; empty: any.
         refusal: why the service won't load it; None when it will.
+        sha256: of the whole model; None where nobody has computed it.
+        memory_bytes: an estimate of what a GPU needs for one picture; 0 when it is not known.
+        loaded_on: names of the workers that hold it in memory now.
     """
 
     name: str
@@ -101,6 +104,9 @@ class Model(_Answer):
     defaults: ModelDefaults
     sizes: tuple[Size, ...] = ()
     refusal: str | None = None
+    sha256: str | None = None
+    memory_bytes: int = 0
+    loaded_on: tuple[str, ...] = ()
 
 
 class ModelList(_Answer):

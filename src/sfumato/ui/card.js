@@ -46,7 +46,10 @@ export class Card {
       this.#words = "";
       this.#progress = null;
     }
-    if (kind === "loading") this.#words = `loading ${data.model}`;
+    if (kind === "loading") {
+      this.#words = `loading ${data.model}`;
+      if (data.bytes_total) this.#words += ` ${Math.floor((100 * data.bytes_done) / data.bytes_total)} %`;
+    }
     if (kind === "canceling") this.#job.cancel_requested = true;
     if (kind === "step") {
       this.#progress = data;

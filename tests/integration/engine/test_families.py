@@ -15,7 +15,7 @@ from diffusers.pipelines.latent_consistency_models.pipeline_latent_consistency_t
 from safetensors.torch import load_file, save_file
 
 from sfumato.adapters.models import FolderModelCatalog
-from sfumato.bootstrap.parts import STARTER
+from sfumato.bootstrap.models import STARTER
 from sfumato.core.models import ModelInfo, settle
 from sfumato.core.ports import ImageTask
 from sfumato.core.request import GenerationRequest

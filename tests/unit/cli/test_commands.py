@@ -48,7 +48,8 @@ def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in every_command()} == {
         *("", "generate", "serve", "worker", "doctor", "version"),
         *("jobs", "jobs list", "jobs show", "jobs cancel"),
-        *("models", "models list", "runtimes", "runtimes list"),
+        *("models", "models list", "models show", "models add", "models remove"),
+        *("runtimes", "runtimes list"),
     }
 
 

@@ -45,6 +45,16 @@ def test_every_state_is_a_line_and_steps_are_told_at_each_quarter() -> None:
     ]
 
 
+def test_a_model_that_is_copied_first_is_told_in_percent() -> None:
+    assert shown(
+        *(
+            event(EventKind.LOADING, model="photo", bytes_done=done, bytes_total=4000)
+            for done in (0, 10, 1800, 1900, 4000)
+        ),
+        event(EventKind.LOADING, model="photo"),
+    ) == ["loading photo 0 %", "loading photo 45 %", "loading photo 100 %", "loading photo"]
+
+
 def test_a_second_attempt_says_why_and_counts_anew() -> None:
     assert shown(
         event(EventKind.STEP, step=9, steps=10),

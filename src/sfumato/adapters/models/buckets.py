@@ -65,7 +65,8 @@ class _Place:
     """Where a model is: its folder, with a slash at the end, and how to describe it."""
 
     tree: BucketTree
-    describe: Callable[[BucketTree], ModelInfo]
+    name: str
+    describe: Callable[[BucketTree, str], ModelInfo]
 
 
 class BucketModelCatalog:
@@ -153,9 +154,9 @@ class BucketModelCatalog:
         known = self._described.get(_key(place))
         if known is not None:
             return known
-        name = place.tree.folder.removesuffix("/").rpartition("/")[2]
+        name = place.name
         try:
-            info = place.describe(place.tree)
+            info = place.describe(place.tree, name)
         except (ModelUnusable, NotFound) as error:
             info = bare(name, ModelLayout.DIFFUSERS, f"{name} can't be used: {error.message}")
         except MALFORMED as error:
@@ -180,7 +181,7 @@ def _places(store: ModelStore, listing: Mapping[str, ModelFile]) -> Iterator[_Pl
         elif key.count("/") < _DEPTH and not _hidden(key):
             loose.append(key)
     for root in sorted(inside):
-        yield _Place(BucketTree(store, root, inside[root]), _describe_root)
+        yield _Place(BucketTree(store, root, inside[root]), _name_of(root), describe_root)
     for key in loose:
         yield from _loose_model(store, key, listing)
 
@@ -201,8 +202,8 @@ def _roots(listing: Mapping[str, ModelFile]) -> set[str]:
     return {root for root in roots if not any(above in roots for above in _parents(root[:-1]))}
 
 
-def _describe_root(tree: BucketTree) -> ModelInfo:
-    name = tree.folder.removesuffix("/").rpartition("/")[2]
+def describe_root(tree: BucketTree, name: str) -> ModelInfo:
+    """The model in a folder of the bucket, published or copied there."""
     if MANIFEST not in tree.files:
         if any(_hidden(path) for path in tree.files):
             refusal = incomplete(name, [MANIFEST])
@@ -243,16 +244,14 @@ def _loose_model(store: ModelStore, key: str, listing: Mapping[str, ModelFile]) 
     path = key.removeprefix(folder)
     pickled = dot + ending.lower() in PICKLES
 
-    def describe(tree: BucketTree) -> ModelInfo:
-        if pickled:
-            return describe_pickle(tree.files[path])
-        try:
-            return describe_checkpoint(tree, path)
-        except ModelUnusable as error:
-            name = path.rpartition(".")[0]
-            return bare(name, ModelLayout.CHECKPOINT, f"{name} can't be used: {error.message}")
+    def describe(tree: BucketTree, _name: str) -> ModelInfo:
+        return describe_pickle(tree.files[path]) if pickled else describe_checkpoint(tree, path)
 
-    yield _Place(BucketTree(store, folder, files), describe)
+    yield _Place(BucketTree(store, folder, files), path.rpartition(".")[0], describe)
+
+
+def _name_of(folder: str) -> str:
+    return folder.removesuffix("/").rpartition("/")[2]
 
 
 def _folder(key: str) -> str:

@@ -199,16 +199,19 @@ def _describe_pickle(path: Path) -> ModelInfo:
 
 
 def _with_digests(info: ModelInfo, tree: Tree) -> ModelInfo:
-    """``info`` with the digests that were computed when the model was added, if it was."""
+    """``info`` with the name and the digests that it got when it was added, if it was."""
     if MANIFEST not in tree.files:
         return info
     try:
         data = tree.read(MANIFEST, 0, tree.files[MANIFEST].size_bytes)
-        known = {(file.path, file.size_bytes): file for file in decode(data).model.files}
+        added = decode(data).model
     except ModelUnusable:
         return info
+    known = {(file.path, file.size_bytes): file for file in added.files}
+    if not any((file.path, file.size_bytes) in known for file in info.files):
+        return info
     files = tuple(known.get((file.path, file.size_bytes), file) for file in info.files)
-    return replace(info, files=files)
+    return replace(info, name=added.name, files=files)
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
-
-import httpx
 
 from sfumato.adapters.models.store import ModelStore
-from sfumato.core.errors import ModelUnusable, Unavailable
+from sfumato.core.errors import ModelUnusable
 from sfumato.core.models import ModelFile
 
 
@@ -54,42 +50,3 @@ class BucketSource:
     async def read(self, file: ModelFile, start: int, end: int) -> bytes:
         key = f"{self._folder}{file.path}"
         return await self._store.read(key, start, end, version=file.version)
-
-
-class HttpSource:
-    """URLs that anybody can read, as presigned ones: for a worker without a key to the bucket.
-
-    Args:
-        url_of: a URL of a file; ``renew`` asks for a new one, since the last was refused as
-            presigned ones are once they expire.
-    """
-
-    def __init__(
-        self,
-        client: httpx.AsyncClient,
-        url_of: Callable[[ModelFile, bool], Awaitable[str]],
-    ) -> None:
-        self._client = client
-        self._url_of = url_of
-
-    async def read(self, file: ModelFile, start: int, end: int) -> bytes:
-        response = await self._get(file, start, end, renew=False)
-        if response.status_code in (400, 401, 403):
-            response = await self._get(file, start, end, renew=True)
-        if response.status_code == 206:
-            return response.content
-        if response.status_code == 200 and start == 0:  # it is all there is
-            return response.content[:end]
-        place = f"{file.path} at {urlsplit(str(response.url)).hostname}"
-        if response.status_code in (404, 410, 412, 416):
-            raise ModelUnusable(f"{place} is gone or was replaced (HTTP {response.status_code}).")
-        raise Unavailable(f"{place} can't be read: HTTP status {response.status_code}.")
-
-    async def _get(self, file: ModelFile, start: int, end: int, *, renew: bool) -> httpx.Response:
-        url = await self._url_of(file, renew)
-        try:
-            return await self._client.get(url, headers={"Range": f"bytes={start}-{end - 1}"})
-        except httpx.HTTPError as error:
-            raise Unavailable(
-                f"{file.path} can't be read from {urlsplit(url).hostname}: {type(error).__name__}."
-            ) from None
