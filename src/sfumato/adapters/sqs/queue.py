@@ -168,7 +168,7 @@ class SqsJobQueue:
         return moved
 
     async def close(self) -> None:
-        """Takes as long as a poll under way may, at most 5 seconds."""
+        """Takes as long as a poll under way may, at most 2 seconds."""
         await self._receiver.close()
         await self._clients.close()
 

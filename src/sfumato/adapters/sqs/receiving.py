@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 #: Longest poll, in seconds. A poll that is given up takes a message and tells nobody, so each is
 #: waited for when the queue is closed; that is why it is not SQS's longest, 20.
-_LONGEST_POLL = 5
+_LONGEST_POLL = 2
 
 #: A message is handed over this long before SQS would take it from us, in seconds.
 _MARGIN = 60

@@ -203,7 +203,7 @@ class SqsTaskSource:
             left = max(0.0, deadline - self._clock.monotonic())
 
     async def close(self) -> None:
-        """Takes as long as a poll under way may, at most 5 seconds."""
+        """Takes as long as a poll under way may, at most 2 seconds."""
         await self._receiver.close()
         await self._clients.close()
 
