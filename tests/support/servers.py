@@ -147,16 +147,16 @@ class S3:
             region_name=self.region,
         )
 
-    def new_bucket(self) -> str:
+    async def make_bucket(self) -> str:
         """Make a bucket and answer its name."""
         name = f"test-{uuid.uuid4().hex[:12]}"
-
-        async def make() -> None:
-            async with self.client() as client:
-                await client.create_bucket(Bucket=name)
-
-        asyncio.run(make())
+        async with self.client() as client:
+            await client.create_bucket(Bucket=name)
         return name
+
+    def new_bucket(self) -> str:
+        """The same, for those who have no event loop."""
+        return asyncio.run(self.make_bucket())
 
 
 @pytest.fixture(scope="session")

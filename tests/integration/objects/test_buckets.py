@@ -60,9 +60,9 @@ def endpoint() -> Iterator[str]:
         thread.join()
 
 
-def bucket_at(endpoint: str) -> ObjectImageStore:
+def bucket_at(endpoint: str, *, patience: float = 0.2) -> ObjectImageStore:
     options = {**SECRETS, "endpoint": endpoint, "region": "eu-west-1", "allow_http": "true"}
-    return ObjectImageStore("s3://pictures/prefix", options=options)
+    return ObjectImageStore("s3://pictures/prefix", options=options, patience=patience)
 
 
 async def test_the_bucket_keeps_data_and_media_type(endpoint: str) -> None:

@@ -15,7 +15,7 @@ from obstore.store import LocalStore, MemoryStore, from_url
 from sfumato.core.errors import StartupRefused
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore, RetryConfig
+    from obstore.store import BackoffConfig, ObjectStore, RetryConfig
 
 _SCHEMES = ("file", "s3", "gs", "az", "memory")
 
@@ -29,18 +29,11 @@ _CONNECTION_OPTIONS = {
     "timeout",
 }
 
-#: A picture cost seconds of a GPU, so a bucket gets half a minute to come back.
-PATIENT: RetryConfig = {
-    "max_retries": 12,
-    "backoff": {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=4),
-        "base": 2,
-    },
-    "retry_timeout": timedelta(seconds=30),
-}
-#: A person waits for a start; what is wrong then is a setting more often than the network.
-BRISK: RetryConfig = {"max_retries": 2, "retry_timeout": timedelta(seconds=5)}
+#: Seconds for which a bucket that does not answer is asked again. A picture cost a GPU's time.
+PATIENCE = 30.0
+#: The same for a start, which a person watches, and where a setting is wrong more often than the
+#: network.
+START_PATIENCE = 3.0
 
 
 def open_folder(folder: Path) -> LocalStore:
@@ -56,7 +49,7 @@ def open_folder(folder: Path) -> LocalStore:
     return LocalStore(folder, automatic_cleanup=True)
 
 
-def open_bucket(url: str, options: Mapping[str, str], retries: RetryConfig) -> ObjectStore:
+def open_bucket(url: str, options: Mapping[str, str], patience: float) -> ObjectStore:
     """Raises ``StartupRefused`` for an unknown scheme or option."""
     scheme = urlsplit(url).scheme
     if scheme not in _SCHEMES:
@@ -72,7 +65,7 @@ def open_bucket(url: str, options: Mapping[str, str], retries: RetryConfig) -> O
             url,
             config={k: v for k, v in options.items() if k not in _CONNECTION_OPTIONS},
             client_options={k: v for k, v in options.items() if k in _CONNECTION_OPTIONS},
-            retry_config=retries,
+            retry_config=_retries(patience),
         )
     except (BaseError, ValueError) as error:
         # Its text may quote an option's value; the names are enough to find the mistake.
@@ -82,6 +75,17 @@ def open_bucket(url: str, options: Mapping[str, str], retries: RetryConfig) -> O
             field="images_url",
             accepted="obstore's options for this scheme",
         ) from None
+
+
+def _retries(patience: float) -> RetryConfig:
+    """Pauses are drawn at random between the first and ``base`` times the last."""
+    backoff: BackoffConfig = {
+        "init_backoff": timedelta(seconds=0.1),
+        "max_backoff": timedelta(seconds=3),
+        "base": 3,
+    }
+    limit = timedelta(seconds=patience)
+    return {"max_retries": 1000, "backoff": backoff, "retry_timeout": limit}
 
 
 def local_folder(url: str | Path) -> Path | None:

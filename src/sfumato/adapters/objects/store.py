@@ -18,8 +18,8 @@ from sfumato.adapters.objects.causes import Fault, cause_of
 from sfumato.adapters.objects.checking import check_bucket
 from sfumato.adapters.objects.durability import synchronise
 from sfumato.adapters.objects.opening import (
-    BRISK,
-    PATIENT,
+    PATIENCE,
+    START_PATIENCE,
     local_folder,
     open_bucket,
     open_folder,
@@ -38,7 +38,7 @@ from sfumato.core.request import OutputFormat
 
 if TYPE_CHECKING:
     from obstore import Attributes
-    from obstore.store import ObjectStore, RetryConfig
+    from obstore.store import ObjectStore
 
 _KEY = re.compile(r"[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*")
 
@@ -66,25 +66,32 @@ class ObjectImageStore:
         options: settings of the bucket's client under obstore's names, as ``endpoint``,
             ``region``, ``access_key_id``, ``allow_http``. What is left out, credentials above
             all, the cloud's client finds where its other tools do. A folder takes none.
+        patience: seconds for which a bucket that does not answer is asked again.
 
     Raises:
         StartupRefused: an unknown scheme or option, or a folder that cannot be made.
     """
 
-    def __init__(self, url: str | Path, *, options: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str | Path,
+        *,
+        options: Mapping[str, str] | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
         self._url = str(url)
         self._options = dict(options or {})
         #: Its URL, without secrets.
         self.place = without_secrets(self._url)
         self._folder = local_folder(url)
-        self._store = self._open(PATIENT)
+        self._store = self._open(patience)
         self._typed = not isinstance(self._store, LocalStore)
         self._signing = isinstance(self._store, S3Store | GCSStore | AzureStore)
 
-    def _open(self, retries: RetryConfig) -> ObjectStore:
+    def _open(self, patience: float) -> ObjectStore:
         if self._folder is not None:
             return open_folder(self._folder)
-        return open_bucket(self._url, self._options, retries)
+        return open_bucket(self._url, self._options, patience)
 
     async def check(self) -> None:
         """Find out whether objects can be stored, read, listed and deleted.
@@ -100,7 +107,7 @@ class ObjectImageStore:
                     accepted="a folder that may be written",
                 )
         elif not isinstance(self._store, MemoryStore):
-            await check_bucket(self._open(BRISK), self.place)
+            await check_bucket(self._open(START_PATIENCE), self.place)
 
     async def put(self, key: str, data: bytes, *, media_type: str) -> None:
         _check(key)
