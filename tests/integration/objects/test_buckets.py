@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -15,9 +16,13 @@ SECRETS = {"access_key_id": "AKIA-KEY-ID", "secret_access_key": "HIDDEN-SECRET"}
 
 
 class Bucket(BaseHTTPRequestHandler):
-    """Keeps objects by path; a key that begins with a number fails with that status."""
+    """Keeps objects by path. A key that begins with a number fails with that status; ``503x2`` for
+    the first two times. Of an object in parts it refuses the second part."""
 
     objects: dict[str, tuple[bytes, str]]
+    #: Refusals by path, and objects in parts that are under way.
+    refused: Counter[str]
+    uploads: set[str]
     protocol_version = "HTTP/1.1"
 
     def answer(self, status: int, body: bytes = b"", media_type: str = "text/xml") -> None:
@@ -32,13 +37,29 @@ class Bucket(BaseHTTPRequestHandler):
     def do_PUT(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
         name = self.path.rsplit("/", 1)[1]
-        if name[:3].isdigit():
+        if "partNumber=2" in name:
+            self.answer(403)
+            return
+        times = int(name[4]) if name[3:4] == "x" else None
+        if name[:3].isdigit() and (times is None or self.refused[name] < times):
+            self.refused[name] += 1
             self.answer(
                 int(name[:3]), b"<Error><AWSAccessKeyId>AKIA-KEY-ID</AWSAccessKeyId></Error>"
             )
             return
         self.objects[self.path] = (body, self.headers["Content-Type"])
         self.answer(200)
+
+    def do_POST(self) -> None:
+        self.uploads.add("1")
+        self.answer(
+            200,
+            b"<InitiateMultipartUploadResult><UploadId>1</UploadId></InitiateMultipartUploadResult>",
+        )
+
+    def do_DELETE(self) -> None:
+        self.uploads.discard(self.path.rpartition("uploadId=")[2])
+        self.answer(204)
 
     def do_GET(self) -> None:
         found = self.objects.get(self.path)
@@ -49,9 +70,13 @@ class Bucket(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def endpoint() -> Iterator[str]:
-    handler = type("FreshBucket", (Bucket,), {"objects": {}})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+def bucket() -> type[Bucket]:
+    return type("FreshBucket", (Bucket,), {"objects": {}, "refused": Counter(), "uploads": set()})
+
+
+@pytest.fixture
+def endpoint(bucket: type[Bucket]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), bucket) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -88,6 +113,24 @@ async def test_a_refusal_is_told_without_what_the_bucket_quotes(
     assert not any(secret in repr(caught.value) for secret in SECRETS.values())
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+async def test_a_bucket_that_refuses_for_a_while_is_asked_again(
+    endpoint: str, bucket: type[Bucket]
+) -> None:
+    store = bucket_at(endpoint, patience=30)
+    await store.put("jobs/a/503x2.png", b"x", media_type="image/png")
+    assert (await store.get("jobs/a/503x2.png")).data == b"x"
+    assert bucket.refused["503x2.png"] == 2
+
+
+async def test_an_object_that_fails_in_parts_leaves_none(
+    endpoint: str, bucket: type[Bucket]
+) -> None:
+    with pytest.raises(Unavailable, match="403"):
+        await bucket_at(endpoint).put("jobs/a/0.png", bytes(20 << 20), media_type="image/png")
+    assert all("partNumber=" in key for key in bucket.objects)
+    assert bucket.uploads == set()
 
 
 async def test_nobody_at_home(endpoint: str) -> None:
