@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import defaultdict
 from pathlib import PurePosixPath
 from typing import Annotated
 
@@ -25,13 +26,16 @@ from sfumato.api.schemas import (
     RuntimeView,
     job_path,
 )
-from sfumato.core.errors import InvalidRequest, NotFound
+from sfumato.api.workers import LISTED_SECONDS
+from sfumato.core.errors import InvalidRequest, NotFound, Unavailable
 from sfumato.core.job import ImageRecord, Job, JobStatus
 from sfumato.core.samplers import SAMPLERS
 
 #: A caller that asks to wait longer waits this long; proxies rarely allow more.
 MAX_WAIT_SECONDS = 300
 MAX_KEY_CHARACTERS = 255
+#: Seconds for which a look at the models is good enough for a listing.
+_CATALOG_AGE = 1.0
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 router = APIRouter(
@@ -198,10 +202,14 @@ def _knows(if_none_match: str | None, etag: str | None) -> bool:
 @router.get("/models", tags=["models"])
 async def list_models(context: Context) -> ModelList:
     """Every model of the catalogue, and the samplers that each of them takes."""
-    default = _default_model(context)
+    await _refresh(context)
+    default, holders = _default_model(context), await _holders(context)
     return ModelList(
         models=[
-            ModelView.of(model, default=model.name == default) for model in context.catalog.list()
+            ModelView.of(
+                model, default=model.name == default, loaded_on=holders.get(model.name, ())
+            )
+            for model in context.catalog.list()
         ],
         samplers=list(SAMPLERS),
     )
@@ -210,10 +218,15 @@ async def list_models(context: Context) -> ModelList:
 @router.get("/models/{name:path}", tags=["models"])
 async def get_model(context: Context, name: str) -> ModelView:
     """One model, with the words it knows."""
+    await _refresh(context)
     for model in context.catalog.list():
         if model.name == name:
-            default = model.name == _default_model(context)
-            return ModelView.of(model, default=default, with_vocabulary=True)
+            return ModelView.of(
+                model,
+                default=model.name == _default_model(context),
+                loaded_on=(await _holders(context)).get(name, ()),
+                with_vocabulary=True,
+            )
     raise NotFound(f"There is no model {name[:64]!r}; /v1/models lists them.")
 
 
@@ -230,6 +243,25 @@ async def list_runtimes(context: Context) -> RuntimeList:
 
 async def _view(context: Context, job: Job) -> JobView:
     return JobView.of(job, waiting=await context.tracking.waiting_reason(job))
+
+
+async def _refresh(context: Context) -> None:
+    """Who asks for the models wants those of now; where they can't be seen, those of before."""
+    with contextlib.suppress(Unavailable):
+        await context.catalog.refresh(max_age=_CATALOG_AGE)
+
+
+async def _holders(context: Context) -> dict[str, list[str]]:
+    """The workers that hold each model in memory."""
+    holders: dict[str, list[str]] = defaultdict(list)
+    try:
+        workers = await context.workers.list(since=context.clock.now() - LISTED_SECONDS)
+    except Unavailable:
+        return {}
+    for worker in workers:
+        for model in worker.models:
+            holders[model].append(worker.name)
+    return holders
 
 
 def _default_model(context: Context) -> str | None:

@@ -52,7 +52,7 @@ def open_catalog(settings: Settings) -> ModelCatalog:
     from sfumato.adapters.models.buckets import BucketModelCatalog  # noqa: PLC0415
     from sfumato.adapters.models.joined import JoinedModelCatalog  # noqa: PLC0415
 
-    store = _bucket(settings.models_bucket, settings)
+    store = open_model_store(settings.models_bucket, settings)
     return JoinedModelCatalog(
         [
             FolderModelCatalog([], builtin=STARTER),
@@ -70,7 +70,7 @@ def open_model_files(settings: Settings, catalog: ModelCatalog) -> ModelFiles | 
     from sfumato.adapters.models.cache import ModelCache  # noqa: PLC0415
     from sfumato.adapters.models.sources import BucketSource  # noqa: PLC0415
 
-    store = _bucket(settings.models_bucket, settings)
+    store = open_model_store(settings.models_bucket, settings)
 
     async def latest(model: ModelInfo) -> ModelInfo:
         await catalog.refresh()
@@ -153,10 +153,11 @@ def open_shelf(settings: Settings) -> ModelShelf:
 
     if settings.models_bucket is None:
         return FolderShelf(settings.resolved_models_folder)
-    return BucketShelf(_bucket(settings.models_bucket, settings))
+    return BucketShelf(open_model_store(settings.models_bucket, settings))
 
 
-def _bucket(url: str, settings: Settings) -> ModelStore:
+def open_model_store(url: str, settings: Settings) -> ModelStore:
+    """The bucket of models. Nothing is asked of it yet."""
     from sfumato.adapters.models.store import ModelStore  # noqa: PLC0415
 
     return ModelStore.open(url, bucket_options(url, settings))

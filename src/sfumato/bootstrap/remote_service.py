@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sfumato.adapters.models.reader import CatalogModelReader
 from sfumato.api.context import RemoteParts
-from sfumato.bootstrap.models import bucket_options
+from sfumato.bootstrap.models import open_model_store
 from sfumato.bootstrap.parts import Parts
 from sfumato.services.execution import Execution
 from sfumato.services.remote_work import RemoteWork
@@ -55,6 +55,4 @@ def open_access(parts: Parts) -> WorkerAccess:
 def _reader(settings: Settings) -> CatalogModelReader:
     if settings.models_bucket is None:
         return CatalogModelReader()
-    from sfumato.adapters.models.store import ModelStore  # noqa: PLC0415 - only with a bucket
-
-    return CatalogModelReader(ModelStore.open(settings.models_bucket, bucket_options(settings)))
+    return CatalogModelReader(open_model_store(settings.models_bucket, settings))
