@@ -42,6 +42,7 @@ class EngineThread:
             always reported. Who reports every short step takes the interpreter, and a core, from
             the next one.
         preview_interval: seconds between two previews of one job.
+        on_loaded: called on the event loop with the models in memory, when one was loaded.
     """
 
     def __init__(
@@ -51,8 +52,10 @@ class EngineThread:
         clock: Clock,
         report_interval: float = 0.1,
         preview_interval: float = 0.4,
+        on_loaded: Callable[[Sequence[str]], None] = lambda _models: None,
     ) -> None:
         self._make_engine = make_engine
+        self._on_loaded = on_loaded
         self._clock = clock
         self._report_interval = report_interval
         self._preview_interval = preview_interval
@@ -62,11 +65,15 @@ class EngineThread:
         self._loaded: set[str] = set()
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
+        self._started = False
 
     # -- called on the event loop ----------------------------------------------------------------
 
     def start(self) -> None:
-        self._thread.start()
+        """Make the engine, unless that has begun."""
+        if not self._started:
+            self._started = True
+            self._thread.start()
 
     def admit(self, run: JobRun) -> None:
         """Let a job's pictures join the batch; the run's mailbox tells what becomes of them."""
@@ -81,6 +88,8 @@ class EngineThread:
         self._inbox.put(lambda: self._export(run))
 
     async def stop(self) -> None:
+        if not self._started:
+            return
         self._inbox.put(None)
         await self.finished()
 
@@ -134,7 +143,9 @@ class EngineThread:
             if model.name not in self._loaded:
                 self._post(run, Loading())
             self._engine.load(model)
-            self._loaded.add(model.name)
+            if model.name not in self._loaded:
+                self._loaded.add(model.name)
+                self._call(self._on_loaded, sorted(self._loaded))
             for task in run.tasks():
                 blob = run.assignment.checkpoint.get(task.index)
                 slot = self._engine.admit(task) if blob is None else self._resume(task, blob)

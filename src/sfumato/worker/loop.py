@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sfumato.core.errors import Unavailable
@@ -27,13 +27,15 @@ class Worker:
     """Runs until idle, drained, or (``once``) through with one job.
 
     Args:
-        make_engine: builds the engine in its own thread, while the first claim is under way.
+        make_engine: builds the engine in its own thread, while the first claim is under way; with
+            ``once``, after it.
         files: brings models here; left out: every model is on this machine's disk.
         started_at: when this worker was asked for, in seconds since the epoch.
         max_jobs: jobs it holds at once; their pictures share the running batch.
         idle_timeout: seconds without work after which it stops; None: never.
         grace: seconds that running jobs get to finish when it drains.
         preview_interval: seconds before a job's first preview, and between two of them.
+        on_loaded: called with the models in memory, when one was loaded.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Worker:
         grace: float = 10.0,
         preview_interval: float = 0.4,
         once: bool = False,
+        on_loaded: Callable[[Sequence[str]], None] = lambda _models: None,
     ) -> None:
         self._assignments = assignments
         self._make_engine = make_engine
@@ -63,6 +66,7 @@ class Worker:
         self._grace = grace
         self._preview_interval = preview_interval
         self._once = once
+        self._on_loaded = on_loaded
         self._draining = asyncio.Event()
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
@@ -77,9 +81,13 @@ class Worker:
         """Raises what broke the engine's thread, if it broke; jobs then go to the next worker."""
         self._ready_at = self._clock.now()
         engine = EngineThread(
-            self._make_engine, clock=self._clock, preview_interval=self._preview_interval
+            self._make_engine,
+            clock=self._clock,
+            preview_interval=self._preview_interval,
+            on_loaded=self._on_loaded,
         )
-        engine.start()
+        if not self._once:
+            engine.start()
         beat = asyncio.create_task(
             keep_leases(self._assignments, self._runs.keys, lease=self._lease)
         )
@@ -146,6 +154,7 @@ class Worker:
         return self._idle_timeout is not None and idle >= self._idle_timeout
 
     def _take_on(self, assignment: Assignment, engine: EngineThread) -> None:
+        engine.start()
         run = JobRun(assignment, claimed_at=self._clock.monotonic())
         attendance = Attendance(
             run,

@@ -1,0 +1,130 @@
+"""What every worker process does, wherever its assignments come from."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sfumato.bootstrap.stopping import on_signals, stdin_ended
+from sfumato.core.ports import (
+    Assignments,
+    Clock,
+    ImageEngine,
+    ModelFiles,
+    WorkerKind,
+    WorkerRegistry,
+)
+from sfumato.settings import Settings
+from sfumato.worker.loop import Worker
+from sfumato.worker.presence import Presence
+
+log = logging.getLogger(__name__)
+
+_SWITCH_SECONDS = 0.0005
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTerms:
+    """How one worker works.
+
+    Attributes:
+        name: unique among all workers.
+        idle_timeout: seconds without work after which it stops; None: never.
+        once: stop after one job, or at once when none waits.
+        started_at: when this process was asked for, in seconds since the epoch.
+        exit_with_stdin: drain when standard input ends, as it does when the parent dies.
+    """
+
+    name: str
+    runtime: str
+    kind: WorkerKind
+    lease: float
+    idle_timeout: float | None
+    once: bool
+    started_at: float
+    exit_with_stdin: bool = False
+
+
+def let_engine_run() -> None:
+    """The engine's thread needs the interpreter between any two kernels; other threads must not
+    keep it for Python's usual 5 ms."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+
+
+async def run_worker(
+    settings: Settings,
+    terms: WorkerTerms,
+    *,
+    assignments: Assignments,
+    registry: WorkerRegistry,
+    files: ModelFiles | None,
+    clock: Clock,
+) -> None:
+    """Work until idle, or told to stop by a signal."""
+    presence = Presence(
+        registry,
+        name=terms.name,
+        runtime=terms.runtime,
+        kind=terms.kind,
+        device=settings.device,
+        started_at=terms.started_at,
+        clock=clock,
+    )
+    worker = Worker(
+        assignments=assignments,
+        make_engine=_engine_maker(settings, presence),
+        clock=clock,
+        started_at=terms.started_at,
+        files=files,
+        lease=terms.lease,
+        max_jobs=settings.max_jobs,
+        idle_timeout=terms.idle_timeout,
+        grace=settings.grace,
+        once=terms.once,
+        on_loaded=presence.loaded,
+    )
+    with on_signals(worker.drain):
+        orphaned = asyncio.create_task(_drain_with_stdin(worker, wanted=terms.exit_with_stdin))
+        try:
+            async with presence.told(at_once=not terms.once):
+                await worker.run()
+        finally:
+            orphaned.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await orphaned
+
+
+async def _drain_with_stdin(worker: Worker, *, wanted: bool) -> None:
+    if wanted:
+        await stdin_ended()
+        log.info("the service is gone; stopping")
+        worker.drain()
+
+
+def _engine_maker(settings: Settings, presence: Presence) -> Callable[[], ImageEngine]:
+    """What builds the engine; called in the engine's thread, since it imports torch."""
+    kind, _, step_seconds = settings.device.partition(":")
+    if kind == "fake":
+        return lambda: _fake_engine(float(step_seconds or 0))
+    return lambda: _diffusion_engine(settings.device, presence)
+
+
+def _diffusion_engine(device: str, presence: Presence) -> ImageEngine:
+    from sfumato.engine.opening import open_engine  # noqa: PLC0415 - seconds of torch
+
+    engine = open_engine(device)
+    from sfumato.engine.devices import describe_device  # noqa: PLC0415 - imports torch too
+
+    presence.device = describe_device(device)
+    return engine
+
+
+def _fake_engine(step_seconds: float) -> ImageEngine:
+    from sfumato.engine.fake import FakeEngine  # noqa: PLC0415 - for trials and tests alone
+
+    return FakeEngine(before_step=lambda _slots: time.sleep(step_seconds))
