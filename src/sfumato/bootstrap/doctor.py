@@ -10,12 +10,15 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from urllib.parse import urlsplit
 
 import sfumato
 from sfumato.adapters.sql import Database
 from sfumato.bootstrap.folder import running_service
 from sfumato.bootstrap.images import open_images
 from sfumato.bootstrap.models import open_catalog
+from sfumato.bootstrap.parts import SystemClock, runtimes_of
+from sfumato.bootstrap.queues import open_broker
 from sfumato.core.errors import SfumatoError
 from sfumato.settings import Settings
 
@@ -33,7 +36,8 @@ class Finding:
 
 
 def doctor(settings: Settings) -> list[Finding]:
-    """Look at everything a first picture needs; changes nothing but an out-of-date schema."""
+    """Look at everything a first picture needs; changes nothing but an out-of-date schema
+    and the queues that a broker lacks."""
     return [
         Finding("sfumato", sfumato.__version__),
         Finding("python", f"{platform.python_version()} on {platform.platform()}"),
@@ -42,6 +46,7 @@ def doctor(settings: Settings) -> list[Finding]:
         *_device(settings),
         *_folder(settings),
         *_database(settings),
+        *_queue(settings),
         *_images(settings),
         *_models(settings),
     ]
@@ -101,6 +106,29 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", "unusable", error.message)
     else:
         yield Finding("database", "answers")
+
+
+def _queue(settings: Settings) -> Iterator[Finding]:
+    if settings.queue_url is None:
+        yield Finding("queue", "in the database")
+        return
+    try:
+        asyncio.run(_try_queue(settings, settings.queue_url))
+    except SfumatoError as error:
+        yield Finding("queue", "unusable", error.message)
+    else:
+        parts = urlsplit(settings.queue_url)
+        yield Finding("queue", f"{parts.scheme}://{parts.hostname} answers")
+
+
+async def _try_queue(settings: Settings, url: str) -> None:
+    runtimes = [runtime.name for runtime in runtimes_of(settings)]
+    queue = await open_broker(settings, url, SystemClock(), runtimes)
+    try:
+        for runtime in runtimes:
+            await queue.depth(runtime)
+    finally:
+        await queue.close()
 
 
 def _images(settings: Settings) -> Iterator[Finding]:

@@ -24,11 +24,18 @@ async def open_queue(
     """
     if settings.queue_url is None:
         return SqlJobQueue(database, clock)
-    scheme = urlsplit(settings.queue_url).scheme
+    return await open_broker(settings, settings.queue_url, clock, runtimes)
+
+
+async def open_broker(
+    settings: Settings, url: str, clock: Clock, runtimes: Sequence[str]
+) -> JobQueue:
+    """The queue behind a URL; as :func:`open_queue`."""
+    scheme = urlsplit(url).scheme
     if scheme in ("amqp", "amqps"):
-        return await _open_amqp(settings.queue_url, runtimes)
+        return await _open_amqp(url, runtimes)
     if scheme == "sqs":
-        return await _open_sqs(settings, settings.queue_url, clock, runtimes)
+        return await _open_sqs(settings, url, clock, runtimes)
     raise StartupRefused(
         f"SFUMATO_QUEUE_URL has the scheme {scheme!r}, for which there is no queue.",
         field="queue_url",
