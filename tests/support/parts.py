@@ -19,7 +19,7 @@ from sfumato.api.context import RemoteParts
 from sfumato.bootstrap.parts import SystemClock
 from sfumato.core.job import Job
 from sfumato.core.models import ModelDefaults, ModelInfo, ModelLayout, choose_model
-from sfumato.core.ports import ImageEngine
+from sfumato.core.ports import ImageEngine, ImageStore
 from sfumato.core.request import GenerationRequest
 from sfumato.core.runtimes import Runtime
 from sfumato.engine.fake import FakeEngine
@@ -64,11 +64,11 @@ class House:
 
     clock: SystemClock = field(default_factory=SystemClock)
     catalog: ListCatalog = field(default_factory=ListCatalog)
+    images: ImageStore = field(default_factory=MemoryImageStore)
 
     def __post_init__(self) -> None:
         self.store = MemoryJobStore()
         self.queue = MemoryJobQueue(self.clock)
-        self.images = MemoryImageStore()
         self.watcher = JobWatcher(self.store)
         self.tokens = MemoryWorkerTokens()
         self.workers = MemoryWorkerRegistry()

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi.responses import RedirectResponse, StreamingResponse
 
 from sfumato.api import events
 from sfumato.api.body import openapi_body, read_json
@@ -34,6 +34,8 @@ from sfumato.core.samplers import SAMPLERS
 #: A caller that asks to wait longer waits this long; proxies rarely allow more.
 MAX_WAIT_SECONDS = 300
 MAX_KEY_CHARACTERS = 255
+#: How long the address of a redirect is good: for whoever follows it, not for keeping.
+_REDIRECT_SECONDS = 300
 #: Seconds for which a look at the models is good enough for a listing.
 _CATALOG_AGE = 1.0
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -161,13 +163,19 @@ async def _is_last(context: Context, job_id: str, after: int) -> bool:
     responses={
         200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
         304: {"description": "The caller's copy is the picture."},
+        307: {"description": "Where the bucket itself answers, if ``redirect`` was asked for."},
     },
 )
 async def get_image(
     context: Context,
+    request: Request,
     job_id: JobId,
     index: Annotated[int, Path(ge=0, lt=2**31)],
+    *,
     if_none_match: Annotated[str | None, Header()] = None,
+    redirect: Annotated[
+        bool, Query(description="Send the caller to the bucket, where pictures lie in one.")
+    ] = False,
 ) -> Response:
     """A picture, with the recipe inside. It never changes, so it may be cached for good."""
     job = await context.tracking.get(job_id)
@@ -177,6 +185,11 @@ async def get_image(
             headers = _image_headers(job_id, record)
     if _knows(if_none_match, headers.get("ETag")):
         return Response(status_code=304, headers=headers)
+    # A signed URL is good for one method: whoever asks for the headers alone gets them here.
+    if redirect and request.method == "GET":
+        url = await context.tracking.image_url(job_id, index, expires=_REDIRECT_SECONDS)
+        if url is not None:
+            return RedirectResponse(url, headers={"Cache-Control": "no-store"})
     stored = await context.tracking.image(job_id, index)
     return Response(stored.data, media_type=stored.media_type, headers=headers)
 

@@ -101,10 +101,20 @@ class Tracking:
 
         Raises ``NotFound``, with the reason: no such job, not ready yet, or no such index.
         """
+        return await self._images.get(await self._key_of(job_id, index))
+
+    async def image_url(self, job_id: str, index: int, *, expires: float) -> str | None:
+        """Where anybody can read a picture for ``expires`` seconds; None where only we can.
+
+        Raises ``NotFound``, as :meth:`image` does.
+        """
+        return await self._images.download_url(await self._key_of(job_id, index), expires=expires)
+
+    async def _key_of(self, job_id: str, index: int) -> str:
         job = await self._store.get(job_id)
         for image in job.images:
             if image.index == index:
-                return await self._images.get(image.key)
+                return image.key
         if job.status.finished:
             raise NotFound(f"Job {job_id} has {len(job.images)} image(s); there is no {index}.")
         raise NotFound(f"Job {job_id} is {job.status}; its images are there once it succeeded.")

@@ -265,6 +265,12 @@ async def test_a_picture_is_cached_for_good(api: Api) -> None:
     assert changed.status_code == 200
 
 
+async def test_a_picture_that_lies_with_us_is_no_redirect(api: Api) -> None:
+    (image,) = (await api.draw())["images"]
+    answer = await api.http.get(f"{image['url']}?redirect=1")
+    assert (answer.status_code, answer.content[:4]) == (200, b"\x89PNG")
+
+
 async def test_head_answers_the_headers_alone(api: Api) -> None:
     (image,) = (await api.draw())["images"]
     response = await api.http.head(image["url"])
