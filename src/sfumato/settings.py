@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import platformdirs
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sfumato.core.errors import StartupRefused
@@ -51,6 +51,10 @@ class Settings(BaseSettings):
     model_folders: tuple[Path, ...] = ()
     #: The model of requests that name none.
     default_model: str = "starter"
+
+    #: A worker's service, when that is elsewhere, and the token that it lets the worker in with.
+    connect: str | None = None
+    token: SecretStr | None = None
 
     lease: _Seconds = 30.0
     idle_timeout: _Seconds = 300.0
@@ -131,7 +135,7 @@ class Settings(BaseSettings):
         """The environment of a child process that is to run with these very settings."""
         given = {
             f"SFUMATO_{name.upper()}": _as_variable(getattr(self, name))
-            for name in self.model_fields_set
+            for name in self.model_fields_set - {"connect", "token"}
         }
         return {**os.environ, **given}
 

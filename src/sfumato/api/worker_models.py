@@ -35,6 +35,7 @@ async def list_files(context: Context, caller: CallerDep, name: str) -> ModelFil
                 path=file.path,
                 size_bytes=file.size_bytes,
                 sha256=file.sha256,
+                version=file.version,
                 url=await _url(caller, model, file),
             )
             for file in model.files

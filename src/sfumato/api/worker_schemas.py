@@ -95,7 +95,7 @@ class Presence(_Strict):
     models: Annotated[
         list[Annotated[str, Field(max_length=200)]], Field(max_length=64, default_factory=list)
     ]
-    started_at: Seconds
+    started_at: Annotated[float, Field(ge=0, lt=1e11, allow_inf_nan=False)]
 
 
 class Leaving(_Strict):
@@ -183,6 +183,7 @@ class ModelFileView(BaseModel):
     path: str
     size_bytes: int
     sha256: str = Field(description="In hex; empty where it is not known.")
+    version: str = Field(description="Tells contents of one name apart where no digest does.")
     url: str = Field(description="Answers byte ranges. Good for some minutes, and a secret.")
 
 

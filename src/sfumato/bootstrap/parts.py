@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sfumato.adapters.sql import Database, SqlJobStore, SqlWorkerRegistry, SqlWorkerTokens
+from sfumato.bootstrap.clock import SystemClock
 from sfumato.bootstrap.images import open_images
 from sfumato.bootstrap.models import open_catalog, open_model_files
 from sfumato.bootstrap.queues import open_queue
@@ -26,15 +26,7 @@ from sfumato.core.runtimes import Runtime
 from sfumato.services.watching import JobWatcher
 from sfumato.settings import Settings
 
-
-class SystemClock:
-    """The machine's own clock."""
-
-    def now(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+__all__ = ["Parts", "SystemClock", "open_parts", "runtimes_of"]
 
 
 @dataclass(frozen=True, slots=True)

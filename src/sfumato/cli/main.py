@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 import sfumato
-from sfumato.cli import generate, jobs, models, runtimes, service
+from sfumato.cli import generate, jobs, models, runtimes, service, tokens
 from sfumato.cli.output import as_error_line, print_error
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ app.command(epilog="Example: sfumato version")(service.version)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(models.app, name="models")
 app.add_typer(runtimes.app, name="runtimes")
+app.add_typer(tokens.app, name="tokens")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

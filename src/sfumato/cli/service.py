@@ -34,6 +34,7 @@ def serve(
 
 
 def worker(
+    *,
     runtime: Annotated[str, typer.Option(help="The pool that it works for.")] = "default",
     name: Annotated[
         str | None, typer.Option(help="Shown in jobs and logs; made up when left out.")
@@ -47,10 +48,33 @@ def worker(
     once: Annotated[
         bool, typer.Option("--once", help="Stop after one job, or at once when none waits.")
     ] = False,
+    connect: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Work for the service there, over HTTPS alone."),
+    ] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(help="With --connect: a worker token. Others see it; SFUMATO_TOKEN hides it."),
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="With --connect: allow http:// to other machines.")
+    ] = False,
     data: Data = None,
 ) -> None:
-    """Run one worker beside a service, on the same data folder or database."""
-    settings = load_settings(data)
+    """Run one worker: beside a service, on the same data folder or database, or elsewhere."""
+    settings = load_settings(data, connect=connect, token=token)
+    if settings.connect is not None:
+        from sfumato.bootstrap.work_remote import work_elsewhere  # noqa: PLC0415
+
+        work_elsewhere(
+            settings,
+            runtime=runtime,
+            name=name,
+            idle_timeout=idle_timeout,
+            once=once,
+            insecure=insecure,
+        )
+        return
     from sfumato.bootstrap.work import work  # noqa: PLC0415
 
     work(settings, runtime=runtime, name=name, idle_timeout=idle_timeout, once=once)

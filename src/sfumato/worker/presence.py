@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Sequence
 
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, Unavailable
 from sfumato.core.ports import Clock, WorkerKind, WorkerRegistry, WorkerReport
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,8 @@ class Presence:
         try:
             await telling
         except SfumatoError as error:  # no job depends on it
-            log.debug("the registry was not told: %s", error)
+            level = logging.DEBUG if isinstance(error, Unavailable) else logging.WARNING
+            log.log(level, "the registry was not told: %s", error)
 
     def _report(self) -> WorkerReport:
         return WorkerReport(

@@ -4,8 +4,16 @@ A worker anywhere needs an outbound connection and a token; no broker, database 
 """
 
 from sfumato.adapters.remote.assignments import RemoteAssignments
-from sfumato.adapters.remote.connection import RemoteConnection
-from sfumato.adapters.remote.models import RemoteModelUrls
+from sfumato.adapters.remote.connection import Greeting, RemoteConnection
+from sfumato.adapters.remote.models import RemoteModelUrls, latest_model, to_be_brought
 from sfumato.adapters.remote.registry import RemoteWorkerRegistry
 
-__all__ = ["RemoteAssignments", "RemoteConnection", "RemoteModelUrls", "RemoteWorkerRegistry"]
+__all__ = [
+    "Greeting",
+    "RemoteAssignments",
+    "RemoteConnection",
+    "RemoteModelUrls",
+    "RemoteWorkerRegistry",
+    "latest_model",
+    "to_be_brought",
+]

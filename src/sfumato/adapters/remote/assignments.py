@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from sfumato.core.errors import (
     Unavailable,
 )
 from sfumato.core.job import ImageRecord, Job, JobError, Timings, image_key
+from sfumato.core.models import ModelInfo
 from sfumato.core.ports import Assignment, Clock, EncodedImage, Progress, Revocation
 
 log = logging.getLogger(__name__)
@@ -61,15 +62,23 @@ class RemoteAssignments:
     Args:
         runtime: the pool it works for.
         lease: seconds for which the service keeps an attempt without a heartbeat.
+        locate: finds a model on this machine, or marks it as one to be brought.
     """
 
     def __init__(
-        self, connection: RemoteConnection, *, runtime: str, lease: float, clock: Clock
+        self,
+        connection: RemoteConnection,
+        *,
+        runtime: str,
+        lease: float,
+        clock: Clock,
+        locate: Callable[[ModelInfo], ModelInfo],
     ) -> None:
         self._connection = connection
         self._runtime = runtime
         self._lease = lease
         self._clock = clock
+        self._locate = locate
         self._held: dict[_Key, _Held] = {}
         self._beat = asyncio.Lock()
 
@@ -91,7 +100,7 @@ class RemoteAssignments:
     async def _assignment(self, claimed: Mapping[str, Any]) -> Assignment:
         try:
             job = wire.job_from_data(claimed["job"])
-            model = wire.model_from_data(claimed["model"])
+            model = self._locate(wire.model_from_data(claimed["model"]))
             urls = [str(url) for url in claimed["checkpoint"]]
         except (KeyError, TypeError, ValueError, InvalidRequest) as error:
             raise Unavailable(

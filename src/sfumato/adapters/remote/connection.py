@@ -11,6 +11,7 @@ import logging
 import random
 import re
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
@@ -46,6 +47,15 @@ _BY_CODE: Mapping[str, type[SfumatoError]] = {
     for error in (AttemptLost, Forbidden, NotFound, StorageFull, Unauthorized, InvalidRequest)
 }
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What the service calls this worker, and the seconds for which it keeps an attempt without a
+    heartbeat."""
+
+    worker: str
+    lease: float
 
 
 class RemoteConnection:
@@ -126,6 +136,24 @@ class RemoteConnection:
         if not isinstance(data, dict):
             raise Unavailable(f"{_place(url)} answers, but not as a Sfumato service does.")
         return data
+
+    async def greet(self, runtime: str) -> Greeting:
+        """See that the service answers and lets this worker in.
+
+        Raises:
+            Unauthorized, Forbidden: the token is not good, or not for that runtime.
+            Unavailable: it does not answer.
+        """
+        answer = await self.call("GET", "")
+        if answer is None:
+            raise Unavailable(f"{_place(self._base)} answers, but not as a Sfumato service does.")
+        if runtime not in answer["runtimes"]:
+            raise Forbidden(
+                f"This worker token is not for the runtime {runtime!r}.",
+                field="runtime",
+                accepted=answer["runtimes"],
+            )
+        return Greeting(str(answer["worker"]), float(answer["lease"]))
 
     async def put(
         self, url: str, data: bytes, headers: Mapping[str, str], *, patience: float

@@ -35,3 +35,16 @@ class RemoteModelUrls:
 def to_be_brought(model: ModelInfo) -> ModelInfo:
     """The model of a service elsewhere, before its files are here."""
     return replace(model, source=REMOTE_SOURCE) if model.files else model
+
+
+async def latest_model(connection: RemoteConnection, model: ModelInfo) -> ModelInfo:
+    """What the service says of the model's files by now."""
+    answer = await connection.call("GET", f"/models/{quote(model.name)}")
+    files = [] if answer is None else answer["files"]
+    return replace(
+        model,
+        files=tuple(
+            ModelFile(item["path"], item["size_bytes"], item["sha256"], item["version"])
+            for item in files
+        ),
+    )
