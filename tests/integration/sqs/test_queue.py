@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sfumato.adapters.sqs import SqsJobQueue
+from sfumato.core.errors import Unavailable
 from sfumato.core.ports import QueueDepth, Ring
 from tests.contract.job_queue import PATIENCE, ManualClock
 from tests.support.aws import Aws
@@ -217,3 +218,13 @@ async def test_a_queue_without_a_dead_letter_queue_gets_one(
 async def _only_body(aws: Aws, queue: str) -> str:
     (body,) = await aws.bodies(queue)
     return body
+
+
+async def test_closed_while_somebody_waits_it_says_so(queue: SqsJobQueue) -> None:
+    receiving = asyncio.create_task(
+        queue.receive(["sd15"], visibility=VISIBILITY, timeout=PATIENCE)
+    )
+    await asyncio.sleep(0.2)  # its poll is under way
+    await queue.close()
+    with pytest.raises(Unavailable, match="closed"):
+        await receiving

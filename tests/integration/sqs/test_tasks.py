@@ -269,16 +269,18 @@ async def test_a_copy_made_at_twelve_hours_is_the_same_task(aws_endpoint: str, a
     await sink.close()
 
 
-async def test_a_missing_output_topic_leaves_the_task_in_the_queue(
+async def test_an_output_topic_that_vanished_leaves_the_task_in_the_queue(
     aws_endpoint: str, aws: Aws
 ) -> None:
     name = f"t{secrets.token_hex(4)}"
+    topic_arn = await aws.topic_arn(name)
     sink = await SqsTaskSink.open(
         ObjectImageStore("memory://"),
         base_url="memory://",
-        topic_arn=f"arn:aws:sns:{REGION}:123456789012:{name}",
+        topic_arn=topic_arn,
         endpoint=aws_endpoint,
     )
+    await aws.sns.delete_topic(TopicArn=topic_arn)
     source = await SqsTaskSource.open(
         f"sqs://{REGION}/{name}", sink, ManualClock(), endpoint=aws_endpoint
     )
@@ -313,5 +315,16 @@ async def test_a_topic_that_is_none_is_refused(aws_credentials: None) -> None:
     with pytest.raises(StartupRefused, match="names no SNS topic") as refused:
         await SqsTaskSink.open(
             ObjectImageStore("memory://"), base_url="x", topic_arn="arn:aws:sqs:r:1:q"
+        )
+    assert refused.value.field == "tasks_topic_arn"
+
+
+async def test_a_topic_that_does_not_exist_is_refused(aws_endpoint: str, aws: Aws) -> None:
+    with pytest.raises(StartupRefused, match="no such topic") as refused:
+        await SqsTaskSink.open(
+            ObjectImageStore("memory://"),
+            base_url="x",
+            topic_arn=f"arn:aws:sns:{REGION}:123456789012:nothing",
+            endpoint=aws_endpoint,
         )
     assert refused.value.field == "tasks_topic_arn"

@@ -162,7 +162,7 @@ class AwsClients:
         code = str(facts.get("Code", "unknown"))
         if code in _MISSING:
             return Missing(f"{operation}: there is no such {_THING[service]} in {self.region}.")
-        if code in _STALE or "not available for visibility timeout change" in str(facts):
+        if code in _STALE or _is_stale(operation, code, str(facts.get("Message"))):
             return Stale(f"{operation}: the message is no longer held.")
         if code in _DENIED:
             return Denied(f"These AWS credentials lack the permission {service}:{operation}.")
@@ -176,6 +176,12 @@ class AwsClients:
                 f"{service}:{operation} (HTTP status {code})."
             )
         return Unavailable(f"{service.upper()} refuses {operation} for now ({code}).")
+
+
+def _is_stale(operation: str, code: str, words: str) -> bool:
+    """SQS has no code of its own for a receipt that ran out, nor for a message hidden too long."""
+    hiding = operation == "ChangeMessageVisibility" and code in _REJECTED
+    return hiding and "Total VisibilityTimeout" not in words
 
 
 _THING = {"sqs": "queue", "sns": "topic"}

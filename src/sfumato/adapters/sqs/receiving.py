@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sfumato.adapters.sqs.channel import BATCH, LONGEST_VISIBILITY, Channel, Message
 from sfumato.adapters.sqs.client import Rejected, Stale
-from sfumato.core.errors import SfumatoError
+from sfumato.core.errors import SfumatoError, Unavailable
 from sfumato.core.ports import Clock
 
 log = logging.getLogger(__name__)
@@ -149,9 +149,9 @@ class Receiver:
 
     async def close(self) -> None:
         """Waits for the polls under way, so that none of them takes a message with it."""
-        for waiters in self._waiting.values():
-            for waiter in waiters:
-                waiter.answer.cancel()
+        for key in self._waiting:
+            for waiter in self._still_waiting(key):
+                waiter.answer.set_exception(Unavailable("The queue was closed."))
         for tasks in (self._polls.values(), self._errands):
             if tasks:
                 await asyncio.wait(list(tasks))

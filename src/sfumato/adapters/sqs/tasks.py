@@ -11,7 +11,7 @@ from typing import Any
 
 from sfumato.adapters.sqs.address import SqsAddress
 from sfumato.adapters.sqs.channel import Channel
-from sfumato.adapters.sqs.client import AwsClients
+from sfumato.adapters.sqs.client import AwsClients, Denied
 from sfumato.adapters.sqs.envelopes import open_envelope
 from sfumato.adapters.sqs.formats import NotATask, parse_task
 from sfumato.adapters.sqs.receiving import Receipt, Receiver
@@ -61,12 +61,15 @@ class SqsTaskSink:
     Args:
         images: where results go.
         base_url: its URL, to which keys are added in answers.
-        clients: of the topic's region.
-        topic_arn: the output topic; None: nobody is told.
+        clients: of the output topic's region; None: nobody is told.
     """
 
     def __init__(
-        self, images: ImageStore, base_url: str, clients: AwsClients, topic_arn: str | None
+        self,
+        images: ImageStore,
+        base_url: str,
+        clients: AwsClients | None = None,
+        topic_arn: str | None = None,
     ) -> None:
         self._images = images
         self._base_url = base_url.rstrip("/")
@@ -83,19 +86,23 @@ class SqsTaskSink:
         endpoint: str | None = None,
         max_tasks: int = 16,
     ) -> SqsTaskSink:
-        """Raises StartupRefused: the topic is no SNS topic."""
-        region = "us-east-1"
-        if topic_arn is not None:
-            parts = topic_arn.split(":")
-            if len(parts) != 6 or parts[:1] + parts[2:3] != ["arn", "sns"]:
-                raise StartupRefused(
-                    "SFUMATO_TASKS_TOPIC_ARN names no SNS topic.",
-                    field=_TOPIC_SETTING,
-                    accepted="arn:aws:sns:region:account:name",
-                )
-            region = parts[3]
-        clients = AwsClients(region, endpoint=endpoint, connections=max_tasks)
+        """Raises StartupRefused: the topic is none, or can't be reached."""
+        if topic_arn is None:
+            return cls(images, base_url)
+        parts = topic_arn.split(":")
+        if len(parts) != 6 or parts[:1] + parts[2:3] != ["arn", "sns"]:
+            raise StartupRefused(
+                "SFUMATO_TASKS_TOPIC_ARN names no SNS topic.",
+                field=_TOPIC_SETTING,
+                accepted="arn:aws:sns:region:account:name",
+            )
+        clients = AwsClients(parts[3], endpoint=endpoint, connections=max_tasks)
         await clients.open()
+        try:
+            await _check_topic(clients, topic_arn)
+        except BaseException:
+            await clients.close()
+            raise
         return cls(images, base_url, clients, topic_arn)
 
     async def succeeded(self, task: Task, job: Job, images: Sequence[StoredObject]) -> None:
@@ -117,14 +124,15 @@ class SqsTaskSink:
         await self._tell(answer, answer.failed(error), [], result=False)
 
     async def close(self) -> None:
-        await self._clients.close()
+        if self._clients is not None:
+            await self._clients.close()
 
     async def _tell(
         self, answer: Answer, document: Mapping[str, Any], urls: Sequence[str], *, result: bool
     ) -> None:
         key = answer.document_key
         await self._images.put(key, json.dumps(document).encode(), media_type="application/json")
-        if self._topic_arn is None:
+        if self._clients is None:
             return
         told = answer.notification(document, urls, self._url(key), result=result)
         message = json.dumps(told)
@@ -232,6 +240,18 @@ class SqsTaskSource:
             await asyncio.shield(receipt.release(_SET_BACK_SECONDS))
             raise
         await receipt.delete()
+
+
+async def _check_topic(clients: AwsClients, topic_arn: str) -> None:
+    try:
+        await clients.sns("GetTopicAttributes", TopicArn=topic_arn)
+    except Denied:
+        return  # to publish needs less than to look
+    except Unavailable as error:
+        raise StartupRefused(
+            f"The topic of SFUMATO_TASKS_TOPIC_ARN can't be used. {error.message}",
+            field=_TOPIC_SETTING,
+        ) from None
 
 
 def _subscription(options: Mapping[str, str]) -> Subscription | None:
