@@ -3,6 +3,7 @@
 import pytest
 
 pytest.register_assert_rewrite(
+    "tests.contract.assignments",
     "tests.contract.image_store",
     "tests.contract.job_queue",
     "tests.contract.job_store",

@@ -19,7 +19,7 @@ from sfumato.api.context import RemoteParts
 from sfumato.bootstrap.parts import SystemClock
 from sfumato.core.job import Job
 from sfumato.core.models import ModelDefaults, ModelInfo, ModelLayout, choose_model
-from sfumato.core.ports import ImageEngine, ImageStore
+from sfumato.core.ports import ImageEngine, ImageStore, JobQueue, JobStore
 from sfumato.core.request import GenerationRequest
 from sfumato.core.runtimes import Runtime
 from sfumato.engine.fake import FakeEngine
@@ -60,15 +60,15 @@ class ListCatalog:
 
 @dataclass
 class House:
-    """Every part, wired as bootstrap does it. Use :func:`open_house`."""
+    """Every part, wired as bootstrap does it, in memory unless given. Use :func:`open_house`."""
 
     clock: SystemClock = field(default_factory=SystemClock)
     catalog: ListCatalog = field(default_factory=ListCatalog)
+    store: JobStore = field(default_factory=MemoryJobStore)
+    queue: JobQueue = field(default_factory=lambda: MemoryJobQueue(SystemClock()))
     images: ImageStore = field(default_factory=MemoryImageStore)
 
     def __post_init__(self) -> None:
-        self.store = MemoryJobStore()
-        self.queue = MemoryJobQueue(self.clock)
         self.watcher = JobWatcher(self.store)
         self.tokens = MemoryWorkerTokens()
         self.workers = MemoryWorkerRegistry()
@@ -160,7 +160,9 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def open_house(*models: ModelInfo) -> AsyncIterator[House]:
-    house = House(catalog=ListCatalog(models or (MODEL,)))
+async def open_house(
+    *models: ModelInfo, **parts: JobStore | JobQueue | ImageStore
+) -> AsyncIterator[House]:
+    house = House(catalog=ListCatalog(models or (MODEL,)), **parts)  # type: ignore[arg-type]
     async with house.watcher:
         yield house

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 from collections.abc import AsyncIterator, Sequence
 
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from sfumato.api.app import create_app
 from sfumato.api.context import ApiContext
@@ -50,18 +52,26 @@ def ask(app: FastAPI) -> httpx.AsyncClient:
 
 
 @contextlib.asynccontextmanager
-async def serving(context: ApiContext) -> AsyncIterator[str]:
-    """The app behind uvicorn on a free port of this machine; answers its address."""
+async def serving(context: ApiContext, *others: ApiContext) -> AsyncIterator[str]:
+    """The app behind uvicorn on a free port of this machine; answers its address.
+
+    With more contexts, each request goes to the next of so many replicas.
+    """
+    contexts = (context, *others)
+    replicas = itertools.cycle([create_app(context) for context in contexts])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await next(replicas)(scope, receive, send)
+
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(
-            create_app(context), log_config=None, lifespan="off", timeout_graceful_shutdown=10
-        )
+        config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=10)
         server = uvicorn.Server(config)
         running = asyncio.create_task(server._serve([listener]))
         port = listener.getsockname()[1]
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
-            context.stopping.set()
+            for each in contexts:
+                each.stopping.set()
             server.should_exit = True
             await running
