@@ -54,7 +54,7 @@ async def test_a_missing_permission(s3_server: S3, s3_bucket: str) -> None:
     key, secret = s3_server.reader
     reader = {**s3_server.options, "access_key_id": key, "secret_access_key": secret}
     message = await refusal(f"s3://{s3_bucket}", reader)
-    assert "no write" in message
+    assert "attempt to write" in message
     assert "s3:PutObject" in message
 
 

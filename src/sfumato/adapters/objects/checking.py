@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 CHECKS = "checks"
 
 _REMEDIES = {
-    Fault.MISSING_BUCKET: "Make it, or name another in SFUMATO_IMAGES_URL.",
+    Fault.MISSING_BUCKET: "Make the bucket, or name another in SFUMATO_IMAGES_URL.",
     Fault.MISSING_CREDENTIALS: (
-        "No credentials were found. Set them as the cloud's own tools want them, for S3 in "
-        "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role."
+        "Set credentials as the cloud's own tools want them, for S3 in AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, or give this machine a role."
     ),
     Fault.WRONG_CREDENTIALS: (
         "It does not know these credentials. Check key and secret, for S3 AWS_ACCESS_KEY_ID and "
@@ -69,7 +69,8 @@ def _refusal(cause: Cause, place: str, aim: str, permission: str) -> StartupRefu
     else:
         remedy = _REMEDIES[cause.fault]
     return StartupRefused(
-        f"Pictures can't be kept at {place}: no {aim} ({cause.words}). {remedy}",
+        f"Pictures can't be kept at {place}: the attempt to {aim} one failed ({cause.words}). "
+        f"{remedy}",
         field="images_url",
         accepted="a folder, or a bucket that may be written, read, listed and deleted from",
     )

@@ -33,7 +33,11 @@ class ImageStore(Protocol):
         ...
 
     async def upload_url(self, key: str, *, expires: float) -> str | None:
-        """A URL to which anybody can PUT the object for ``expires`` seconds; None as above."""
+        """A URL to which anybody can PUT the object for ``expires`` seconds; None as above.
+
+        The media type is the ``Content-Type`` of whoever puts. Azure also wants the header
+        ``x-ms-blob-type: BlockBlob``, which the others ignore.
+        """
         ...
 
     async def delete_prefix(self, prefix: str) -> int:
