@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import os
-import struct
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,43 +12,7 @@ import pytest
 from sfumato.adapters.models import FolderModelCatalog
 from sfumato.core.errors import ModelRefused, UnknownModel
 from sfumato.core.models import ModelDefaults, ModelInfo, ModelLayout
-
-SD1 = {
-    "model.diffusion_model.input_blocks.0.0.weight": [320, 4, 3, 3],
-    "first_stage_model.decoder.conv_in.weight": [1],
-    "cond_stage_model.transformer.text_model.final_layer_norm.weight": [1],
-}
-SD2 = {**dict(list(SD1.items())[:2]), "cond_stage_model.model.ln_final.weight": [1]}
-
-
-def write_safetensors(path: Path, shapes: dict[str, list[int]]) -> None:
-    header, end = {}, 0
-    for name, shape in shapes.items():
-        size = 2
-        for side in shape:
-            size *= side
-        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    raw = json.dumps(header).encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(end))
-
-
-def write_folder(
-    folder: Path, *, pipeline: str = "StableDiffusionPipeline", width: int = 768, **unet: object
-) -> Path:
-    configs = {
-        "model_index.json": {"_class_name": pipeline},
-        "unet/config.json": {"sample_size": 64, "cross_attention_dim": width, **unet},
-        "vae/config.json": {"block_out_channels": [128, 256, 512, 512]},
-        "text_encoder/config.json": {},
-    }
-    for name, content in configs.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(json.dumps(content))
-    for part in ("unet", "vae", "text_encoder"):
-        write_safetensors(folder / part / "model.safetensors", {"x": [2]})
-    return folder
+from tests.support.model_files import SD1, SD2, write_folder, write_safetensors, write_whole_folder
 
 
 def by_name(catalogue: FolderModelCatalog) -> dict[str, ModelInfo]:
@@ -187,3 +151,56 @@ def test_it_imports_no_torch() -> None:
     code = "import sys, sfumato.adapters.models\nprint('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert out.stdout.strip() == "False"
+
+
+def test_a_folder_that_is_copied_file_by_file_is_refused_until_it_is_whole(
+    tmp_path: Path,
+) -> None:
+    whole = write_whole_folder(tmp_path / "whole")
+    names = [path.relative_to(whole) for path in whole.rglob("*") if path.is_file()]
+    coming = tmp_path / "models/coming"
+    catalogue = FolderModelCatalog([tmp_path / "models"])
+    for last in names:
+        for name in [*(other for other in names if other != last), last]:
+            with pytest.raises((ModelRefused, UnknownModel)):
+                catalogue.get("coming")
+            target = coming / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            content = (whole / name).read_bytes()
+            target.write_bytes(content[: len(content) // 2])
+            catalogue._look()
+            if name.suffix == ".safetensors":
+                with pytest.raises((ModelRefused, UnknownModel)):
+                    catalogue.get("coming")
+            target.write_bytes(content)
+            catalogue._look()
+        assert catalogue.get("coming").refusal is None
+        shutil.rmtree(coming)
+
+
+async def test_a_look_that_is_asked_for_sees_what_is_new(tmp_path: Path) -> None:
+    catalogue = FolderModelCatalog([tmp_path])
+    assert not catalogue.list()
+    write_folder(tmp_path / "new")
+    await catalogue.refresh()
+    assert [model.name for model in catalogue.list()] == ["new"]
+
+
+def test_memory_needed_counts_the_networks_that_draw(tmp_path: Path) -> None:
+    write_folder(tmp_path / "folder")
+    write_safetensors(tmp_path / "file.safetensors", {**SD1, "model_ema.copy": [1 << 20]})
+    models = by_name(FolderModelCatalog([tmp_path]))
+    beside = (512 << 20) + 512 * 512 * 3072
+    assert models["folder"].memory_bytes == 2 * 6 + beside
+    assert models["file"].memory_bytes == 2 * (320 * 4 * 9 + 2) + beside
+
+
+def test_get_reads_nothing_but_the_asked_models_own_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_folder(tmp_path / "one")
+    catalogue = FolderModelCatalog([tmp_path])
+    catalogue.list()
+    monkeypatch.setattr(catalogue, "_look", None)
+    catalogue._looked_at = 0.0
+    assert catalogue.get("one").name == "one"

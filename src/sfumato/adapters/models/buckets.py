@@ -134,21 +134,32 @@ class BucketModelCatalog:
                 self._started_at = time.monotonic()
                 self._failure = None
                 try:
-                    self._take_over(list(_places(self._store, self._store.list())))
+                    # What was whole may have been replaced between the listing and its reading.
+                    if not self._take_over(certain=False):
+                        self._take_over(certain=True)
                 except SfumatoError as error:
                     self._failure = error
             if self._failure is not None:
                 raise self._failure
 
-    def _take_over(self, places: Sequence[_Place]) -> None:
+    def _take_over(self, *, certain: bool) -> bool:
+        """List and describe. Unless ``certain``, nothing is taken over, and False answered, when
+        a model is refused that was not before."""
+        places = list(_places(self._store, self._store.list()))
         with ThreadPoolExecutor(_READERS) as readers:
             infos = list(readers.map(self._read, places))
         models: dict[str, ModelInfo] = {}
         for info in infos:
             name = free_name(info.name, models)
             models[name] = replace(info, name=name)
+        if not certain and any(
+            model.refusal is not None and name in self._models and not self._models[name].refusal
+            for name, model in models.items()
+        ):
+            return False
         self._described = {_key(place): info for place, info in zip(places, infos, strict=True)}
         self._models = models
+        return True
 
     def _read(self, place: _Place) -> ModelInfo:
         known = self._described.get(_key(place))

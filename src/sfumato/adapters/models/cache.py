@@ -25,7 +25,7 @@ from pathlib import Path
 from sfumato.adapters.models.fetching import DISK_FULL, fetch, in_thread, synchronise
 from sfumato.adapters.models.locks import ModelLock
 from sfumato.adapters.models.sources import RangeSource
-from sfumato.core.errors import ModelUnusable, StorageFull, Unavailable
+from sfumato.core.errors import InvalidRequest, ModelUnusable, StorageFull, Unavailable
 from sfumato.core.models import ModelInfo, ModelLayout, files_digest
 from sfumato.core.ports import BytesProgress
 
@@ -67,15 +67,24 @@ class ModelCache:
             return
         try:
             local, lock = await self._bring(model, progress)
-        except ModelUnusable:
-            newer = await self._latest(model)
-            if files_digest(newer.files) == files_digest(model.files):
-                raise
+        except ModelUnusable as error:
+            newer = await self._replacement(model)
+            if newer is None:
+                raise error from None
             local, lock = await self._bring(newer, progress)
         try:
             yield local
         finally:
             lock.close()
+
+    async def _replacement(self, model: ModelInfo) -> ModelInfo | None:
+        """What the catalogue has under the model's name by now, if that is another version."""
+        try:
+            newer = await self._latest(model)
+        except (InvalidRequest, Unavailable):
+            return None
+        same = files_digest(newer.files) == files_digest(model.files)
+        return None if same else newer
 
     async def _bring(
         self, model: ModelInfo, progress: BytesProgress

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 
@@ -29,7 +30,8 @@ class ModelLock:
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def mark_used(self) -> None:
-        os.utime(self._descriptor)
+        now = time.time_ns()  # finer than the kernel's own marks
+        os.utime(self._descriptor, ns=(now, now))
 
     def close(self) -> None:
         """Ends the lock."""

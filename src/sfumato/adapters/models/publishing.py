@@ -71,14 +71,18 @@ class BucketShelf:
         async def upload(file: ModelFile) -> None:
             async with permits:
                 pieces = _pieces(folder / file.path, counted)
-                await self._store.upload(f"{root}{version}/{file.path}", pieces)
+                key = f"{root}{version}/{file.path}"
+                if file.size_bytes > _PIECE_BYTES:
+                    await self._store.upload(key, pieces)
+                else:
+                    await self._store.put(key, b"".join([piece async for piece in pieces]))
 
         await asyncio.gather(*map(upload, model.files))
         manifest = Manifest(model, folder=version)
         await self._store.put(f"{root}{MANIFEST}", manifest.encode())
         kept = {f"{root}{MANIFEST}", *(f"{root}{version}/{file.path}" for file in model.files)}
         await self._delete([key for key in before if key not in kept])
-        return replace(model, source=f"{root}{version}/")
+        return replace(model, path="", source=f"{root}{version}/")
 
     async def holds(self, name: str) -> bool:
         return bool(await self._keys(name))
