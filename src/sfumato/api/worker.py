@@ -84,6 +84,9 @@ async def claim(context: Context, caller: CallerDep, request: Request) -> Respon
         assignment = await while_connected(request, claiming, stopping=context.stopping)
     except ClientGone:
         assignment = None
+    if assignment is not None and await request.is_disconnected():
+        await work.leave(caller.worker, holding=holding, reason="its worker hung up")
+        assignment = None
     if assignment is None:
         return Response(status_code=204)
     try:

@@ -71,9 +71,12 @@ class Recovery:
                 log.warning("recovery could not sweep: %s", error)
 
     async def start(self) -> None:
-        """The first sweep after a start: every queued job is rung for, whoever rang before."""
+        """After a start every queued job is rung for, whoever rang before.
+
+        Leases that ran out while no service was there are looked at by the first sweep, an
+        interval later: a worker elsewhere may be at work still, and renews its lease by then.
+        """
         await self._ring_again(before=self._clock.now())
-        await self.sweep()
 
     async def sweep(self) -> None:
         now = self._clock.now()
