@@ -14,5 +14,6 @@ def configure_logging(settings: Settings) -> None:
         force=True,
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("aiobotocore").setLevel(logging.WARNING)
     # It would log every URL, and a presigned one is a secret.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -247,6 +247,23 @@ async def test_what_is_no_task_is_set_aside_and_its_words_stay_out_of_the_log(
     assert await desk.keys(s3_server) == []
 
 
+async def test_a_copy_is_what_its_marks_say_only_where_they_make_sense(
+    desk: Desk, s3_server: S3
+) -> None:
+    url = await desk.aws.queue_url(f"{desk.name}-in")
+    marks = {"sfumato-origin": "../x", "sfumato-origin-sent": "yesterday"}
+    sent = await desk.aws.sqs.send_message(
+        QueueUrl=url,
+        MessageBody=json.dumps(V0),
+        MessageAttributes={
+            name: {"DataType": "String", "StringValue": value} for name, value in marks.items()
+        },
+    )
+    delivery = await desk.source.receive(visibility=VISIBILITY, timeout=PATIENCE)
+    assert delivery is not None
+    assert delivery.task.id == sent["MessageId"]
+
+
 async def test_a_copy_made_at_twelve_hours_is_the_same_task(aws_endpoint: str, aws: Aws) -> None:
     class SteppingClock(ManualClock):
         def monotonic(self) -> float:

@@ -210,8 +210,8 @@ def test_every_message_is_a_request_a_refusal_or_no_task(message: Any) -> None:
     except NotATask:
         return
     assert isinstance(task.asked, GenerationRequest | InvalidRequest)
-    answer = Answer(task, "origin")
-    for key in (answer.document_key, answer.image_key(0, 0.0, "png")):
+    answer = Answer(task, "origin", 0.0)
+    for key in (answer.document_key, answer.image_key(0, "png")):
         assert re.fullmatch(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*", key)
         assert ".." not in key.split("/")
     document = answer.failed(JobError("x", "y"))
@@ -225,12 +225,22 @@ def test_what_is_in_snss_envelope_comes_out(text: str, attributes: dict[str, str
         "Type": "Notification",
         "MessageId": "m",
         "Message": text,
+        "Timestamp": "2026-11-21T08:00:00.500Z",
         "MessageAttributes": {
             name: {"Type": "String", "Value": value} for name, value in attributes.items()
         },
     }
     opened = open_envelope(json.dumps(envelope), {})
     assert (opened.text, opened.attributes, opened.id) == (text, attributes, "m")
+    assert opened.sent_at == 1_795_248_000.5
+
+
+@given(_JSON, _JSON)
+def test_odd_envelopes_do_no_harm(identity: Any, moment: Any) -> None:
+    envelope = {"Type": "Notification", "Message": "m", "MessageId": identity, "Timestamp": moment}
+    opened = open_envelope(json.dumps(envelope), {})
+    assert opened.id is None or opened.id == identity
+    assert opened.sent_at is None or 0 <= opened.sent_at < 10**10
 
 
 @given(_JSON.map(json.dumps) | st.text())
@@ -239,25 +249,25 @@ def test_what_is_in_no_envelope_stays_as_it_is(text: str) -> None:
 
 
 def _answer(message: dict[str, Any], origin: str = "m1") -> Answer:
-    return Answer(parse_task(json.dumps(message)), origin)
+    return Answer(parse_task(json.dumps(message)), origin, 1_700_000_000.0)
 
 
 def test_names_have_the_seeds_shape_and_come_again() -> None:
     answer = _answer(V0)
-    key = answer.image_key(0, 1_700_000_000.0, "png")
+    key = answer.image_key(0, "png")
     assert re.fullmatch(r"307/20231114221320-[0-9a-f-]{36}\.png", key)
-    assert key == _answer(V0).image_key(0, 1_700_000_000.0, "png")
+    assert key == _answer(V0).image_key(0, "png")
     assert re.fullmatch(r"307/response-[0-9a-f-]{36}\.out", answer.document_key)
     newer = _answer(V1ALPHA2)
-    assert re.fullmatch(r"a/b/test-t2i/test-t2i-[0-9a-f]{4}-1\.png", newer.image_key(0, 0.0, "png"))
+    assert re.fullmatch(r"a/b/test-t2i/test-t2i-[0-9a-f]{4}-1\.png", newer.image_key(0, "png"))
     assert re.fullmatch(r"a/b/test-t2i/test-t2i-[0-9a-f]{4}\.out", newer.document_key)
 
 
 def test_two_messages_of_one_id_write_different_objects() -> None:
     one, other = _answer(V0, "m1"), _answer(V0, "m2")
     assert one.document_key != other.document_key
-    assert one.image_key(0, 0.0, "png") != other.image_key(0, 0.0, "png")
-    assert one.image_key(0, 0.0, "png") != one.image_key(1, 0.0, "png")
+    assert one.image_key(0, "png") != other.image_key(0, "png")
+    assert one.image_key(0, "png") != one.image_key(1, "png")
 
 
 def test_v0_answers() -> None:

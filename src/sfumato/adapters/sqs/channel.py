@@ -22,12 +22,18 @@ BATCH = 10
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as it was received. ``attributes``: those of text alone."""
+    """A message as it was received.
+
+    Attributes:
+        sent_at: seconds since the epoch, the same at every delivery.
+        attributes: those of text alone.
+    """
 
     id: str
     body: str
     handle: str
     deliveries: int
+    sent_at: float
     attributes: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -107,7 +113,7 @@ class Channel:
             VisibilityTimeout=visibility,
             WaitTimeSeconds=wait,
             MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
         )
         return [_message(received) for received in answer.get("Messages", ())]
 
@@ -146,6 +152,7 @@ def _message(received: Mapping[str, Any]) -> Message:
         body=received["Body"],
         handle=received["ReceiptHandle"],
         deliveries=int(received["Attributes"]["ApproximateReceiveCount"]),
+        sent_at=int(received["Attributes"]["SentTimestamp"]) / 1000,
         attributes={
             name: value["StringValue"]
             for name, value in attributes.items()

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+
+_IDENTITY = re.compile(r"[A-Za-z0-9-]{1,100}")
+#: In seconds since the epoch; what lies beyond is no time at which anything was sent.
+_FAR_FUTURE = 10**10
 
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What was sent: its text, its attributes, and SNS's own id where there was an envelope."""
+    """What was sent: its text and attributes, and what SNS says of it where it was in an envelope:
+    its id, and when it was sent in seconds since the epoch."""
 
     text: str
     attributes: Mapping[str, str] = field(default_factory=dict)
     id: str | None = None
+    sent_at: float | None = None
 
 
 def open_envelope(body: str, attributes: Mapping[str, str]) -> Opened:
@@ -37,7 +45,12 @@ def open_envelope(body: str, attributes: Mapping[str, str]) -> Opened:
         if isinstance(attribute, dict) and isinstance(attribute.get("Value"), str)
     }
     identity = envelope.get("MessageId")
-    return Opened(text, {**attributes, **inside}, identity if isinstance(identity, str) else None)
+    return Opened(
+        text,
+        {**attributes, **inside},
+        identity if isinstance(identity, str) and _IDENTITY.fullmatch(identity) else None,
+        _moment(envelope.get("Timestamp")),
+    )
 
 
 def read_object(text: str) -> dict[str, Any] | None:
@@ -47,6 +60,14 @@ def read_object(text: str) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _moment(text: Any) -> float | None:
+    try:
+        moment = datetime.fromisoformat(text).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return moment if 0 <= moment < _FAR_FUTURE else None
 
 
 def _finite(text: str) -> float:

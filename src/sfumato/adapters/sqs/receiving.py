@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 
@@ -23,8 +24,10 @@ _LONGEST_POLL = 2
 #: A message is handed over this long before SQS would take it from us, in seconds.
 _MARGIN = 60
 
-#: Attribute that names the first of the messages of which one is a copy.
-ORIGIN = "sfumato-origin"
+#: Attributes of a copy: the id of the message that it stands for, and when that was sent.
+_ORIGIN, _ORIGIN_SENT = "sfumato-origin", "sfumato-origin-sent"
+# Anybody who may send may set them.
+_IDENTITY, _MOMENT = re.compile(r"[A-Za-z0-9-]{1,100}"), re.compile(r"\d{1,10}(\.\d{1,9})?")
 
 
 class Receipt:
@@ -51,7 +54,13 @@ class Receipt:
     @property
     def origin(self) -> str:
         """The same for every delivery of the message and for every copy that we make of it."""
-        return self.message.attributes.get(ORIGIN, self.message.id)
+        named = self.message.attributes.get(_ORIGIN, "")
+        return named if _IDENTITY.fullmatch(named) else self.message.id
+
+    @property
+    def origin_sent_at(self) -> float:
+        sent = self.message.attributes.get(_ORIGIN_SENT, "")
+        return float(sent) if _MOMENT.fullmatch(sent) else self.message.sent_at
 
     async def delete(self) -> None:
         if self._is_ours():
@@ -93,7 +102,11 @@ class Receipt:
         await self._channel.send(
             self.message.body,
             delay=seconds,
-            attributes={**self.message.attributes, ORIGIN: self.origin},
+            attributes={
+                **self.message.attributes,
+                _ORIGIN: self.origin,
+                _ORIGIN_SENT: str(self.origin_sent_at),
+            },
         )
         await self.delete()
         log.info("a message was held for 12 hours; a copy took its place")

@@ -25,16 +25,18 @@ class Answer:
 
     Attributes:
         origin: names the message, the same at each of its deliveries.
+        sent_at: when it was sent, in seconds since the epoch.
     """
 
     task: ParsedTask
     origin: str
+    sent_at: float
 
-    def image_key(self, index: int, created_at: float, extension: str) -> str:
-        """Key of picture ``index`` (from 0) of the job made at ``created_at``."""
+    def image_key(self, index: int, extension: str) -> str:
+        """Key of picture ``index`` (from 0)."""
         if self.task.format is TaskFormat.V1ALPHA2:
             return f"{self.task.folder}/{self.task.id}-{self._short()}-{index + 1}.{extension}"
-        stamp = datetime.fromtimestamp(created_at, UTC).strftime("%Y%m%d%H%M%S")
+        stamp = datetime.fromtimestamp(self.sent_at, UTC).strftime("%Y%m%d%H%M%S")
         return f"{self.task.folder}/{stamp}-{self._name(str(index))}.{extension}"
 
     @property

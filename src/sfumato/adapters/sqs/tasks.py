@@ -110,7 +110,7 @@ class SqsTaskSink:
         urls = []
         for record, image in zip(job.images, images, strict=True):
             extension = job.request.output_format.extension
-            key = answer.image_key(record.index, job.created_at, extension)
+            key = answer.image_key(record.index, extension)
             await self._images.put(key, image.data, media_type=image.media_type)
             urls.append(self._url(key))
         document = answer.succeeded(urls, [record.seed for record in job.images])
@@ -226,7 +226,8 @@ class SqsTaskSource:
             await receipt.set_aside()
             return None
         origin = opened.id or receipt.origin
-        answer = Answer(parsed, origin)
+        sent_at = receipt.origin_sent_at if opened.sent_at is None else opened.sent_at
+        answer = Answer(parsed, origin, sent_at)
         if isinstance(parsed.asked, InvalidRequest):
             log.info("task %s is refused: %s", parsed.id, parsed.asked.message)
             await self._refuse(receipt, answer, parsed.asked)

@@ -16,8 +16,10 @@ from sfumato.core.errors import StartupRefused
 
 log = logging.getLogger(__name__)
 
-#: Dead messages are kept as long as SQS keeps any: 14 days.
-_KEPT_SECONDS = 14 * 86_400
+#: How long messages are kept, and dead ones: as long as SQS keeps any, and longer than the others,
+#: since a dead message's age counts from when it was sent.
+_KEPT_SECONDS = 7 * 86_400
+_DEAD_KEPT_SECONDS = 14 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,10 @@ class Topology:
     async def _create(self, name: str, subscription: Subscription | None) -> QueueUrls:
         dead_url, dead_arn = await self._create_dead(name)
         arn = f"{dead_arn.rpartition(':')[0]}:{name}"
-        attributes = {"RedrivePolicy": self._redrive_policy(dead_arn)}
+        attributes = {
+            "RedrivePolicy": self._redrive_policy(dead_arn),
+            "MessageRetentionPeriod": str(_KEPT_SECONDS),
+        }
         if subscription is not None:
             attributes["Policy"] = _may_send(subscription.arn(arn), arn)
         url = await self._create_queue(name, attributes)
@@ -95,7 +100,7 @@ class Topology:
         return QueueUrls(url, arn, dead_url)
 
     async def _create_dead(self, name: str) -> tuple[str, str]:
-        attributes = {"MessageRetentionPeriod": str(_KEPT_SECONDS)}
+        attributes = {"MessageRetentionPeriod": str(_DEAD_KEPT_SECONDS)}
         url = await self._create_queue(dead_name(name), attributes)
         return url, (await self._attributes(dead_name(name), url, "QueueArn"))["QueueArn"]
 
