@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from signal import SIGKILL
 
@@ -53,6 +55,10 @@ class PrivateS3(Server):
         ]
         (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
 
+    def environment(self) -> Mapping[str, str]:
+        # Every bucket gets volumes of its own, by default seven at once.
+        return {**os.environ, "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}
+
     def command(self) -> list[str]:
         options = {
             "dir": str(self.folder / "data"),
@@ -62,7 +68,7 @@ class PrivateS3(Server):
             # Alone it still elects itself, after a restart only when this has passed.
             "master.electionTimeout": "500ms",
             "master.volumeSizeLimitMB": "64",
-            "volume.max": "100",
+            "volume.max": "5000",
             "volume.preStopSeconds": "0",
             "filer": "true",
             "filer.localSocket": str(self.folder / "filer.sock"),
