@@ -124,7 +124,7 @@ class House:
         return RemoteParts(self.access, work, self.images, CatalogModelReader())
 
     def worker(
-        self, engine: ImageEngine | None = None, *, name: str = "w1", **options: float | bool
+        self, engine: ImageEngine | None = None, *, name: str = "w1", **options: object
     ) -> Worker:
         return Worker(
             assignments=self.execution(name),

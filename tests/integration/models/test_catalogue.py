@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sfumato.adapters.models import FolderModelCatalog
+from sfumato.bootstrap.models import STARTER
 from sfumato.core.errors import ModelRefused, UnknownModel
 from sfumato.core.models import ModelDefaults, ModelInfo, ModelLayout
 from tests.support.model_files import SD1, SD2, write_folder, write_safetensors, write_whole_folder
@@ -204,3 +206,12 @@ def test_get_reads_nothing_but_the_asked_models_own_files(
     monkeypatch.setattr(catalogue, "_look", None)
     catalogue._looked_at = 0.0
     assert catalogue.get("one").name == "one"
+
+
+def test_the_starter_is_what_its_manifest_says() -> None:
+    """After a change to its files: `sfumato models add src/sfumato/weights/starter --data DIR`
+    writes a new one to DIR/models/starter."""
+    starter = FolderModelCatalog([], builtin=STARTER).get(None)
+    assert starter.sha256
+    for file in starter.files:
+        assert file.sha256 == hashlib.sha256((STARTER / file.path).read_bytes()).hexdigest()

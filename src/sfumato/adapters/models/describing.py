@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from pathlib import PurePosixPath
 from typing import Any
 
+from sfumato.adapters.models.manifest import MANIFEST
 from sfumato.adapters.models.trees import Tree, read_header_of, read_json, read_text
 from sfumato.core.checkpoints import (
     SafetensorsHeader,
@@ -74,7 +75,11 @@ def describe_folder(tree: Tree, name: str) -> ModelInfo:
         family=_FAMILIES.get(int(unet["cross_attention_dim"]), "sd"),
         size_bytes=sum(tree.files[path].size_bytes for path in chosen),
         defaults=defaults,
-        files=tuple(file for path, file in tree.files.items() if read_by_engine(path, weights)),
+        files=tuple(
+            file
+            for path, file in tree.files.items()
+            if read_by_engine(path, weights) and path != MANIFEST
+        ),
     )
     info = _with_card(info, read_json(tree, CARD) if CARD in tree.files else {})
     try:

@@ -107,7 +107,7 @@ class HubTree:
                 "The hub is not to be asked while HF_HUB_OFFLINE is set. Unset it, or give a "
                 "folder or file of this machine."
             ) from None
-        except (errors.HfHubHTTPError, OSError, httpx.HTTPError) as error:
+        except Exception as error:  # noqa: BLE001 - of the HTTP library that its version uses
             raise self._silent(error) from None
 
     def _silent(self, error: Exception) -> Unavailable:
@@ -120,6 +120,8 @@ class HubTree:
 def _hub() -> Any:
     try:
         import huggingface_hub  # noqa: PLC0415 - comes with the engine, and takes a moment
+        import huggingface_hub.errors  # noqa: PLC0415
+        import huggingface_hub.utils  # noqa: PLC0415
     except ImportError:
         raise InvalidRequest(
             "hf: needs the package huggingface_hub, which comes with sfumato[engine]."
