@@ -78,7 +78,7 @@ def bucket() -> type[Bucket]:
 def endpoint(bucket: type[Bucket]) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), bucket) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
