@@ -24,6 +24,7 @@ from tests.contract.assignments import (
 )
 from tests.integration.api.serving import context_of, serving
 from tests.support.parts import House
+from tests.support.servers import S3
 
 
 class TestExecutionInMemory(AssignmentsContract):
@@ -124,3 +125,11 @@ class TestRemoteInMemory(Remotely):
 
 class TestRemoteOverSqlite(OverSqlite, Remotely):
     pass
+
+
+class TestRemoteOverS3(Remotely):
+    """Pictures and states go to the bucket by presigned URLs, past the service."""
+
+    @pytest.fixture
+    async def images(self, s3_server: S3, s3_bucket: str) -> ObjectImageStore:
+        return ObjectImageStore(f"s3://{s3_bucket}/prefix", options=s3_server.options)
