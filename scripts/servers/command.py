@@ -81,16 +81,24 @@ def _find_or_start(name: str) -> Entry | str:
     folder = FOLDER / name
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        try:
-            server = private(name, folder)
-        except Missing:
-            if name in _PACKAGES:
-                install(_PACKAGES[name])
-            server = private(name, folder)
+        server = _installed(name, folder)
+    except Missing as reason:
+        return str(reason)
+    try:
         server.start()
-    except (Missing, RuntimeError) as error:
+    except RuntimeError as error:
+        server.close()
         return str(error)
     return Entry(server.url, tuple(map(Process.of, server.pids)), str(server.folder))
+
+
+def _installed(name: str, folder: Path) -> Server:
+    try:
+        return private(name, folder)
+    except Missing:
+        if name in _PACKAGES:
+            install(_PACKAGES[name])
+        return private(name, folder)
 
 
 def down(names: Sequence[str]) -> None:

@@ -97,14 +97,13 @@ def postgres_here() -> str | None:
 
 def _candidates() -> Iterator[str]:
     if user := os.environ.get("PGUSER"):
-        password = os.environ.get("PGPASSWORD")
-        secret = f":{password}" if password else ""
+        # Its password, if any, libpq takes from PGPASSWORD itself.
         host, port = os.environ.get("PGHOST", "127.0.0.1"), os.environ.get("PGPORT", "5432")
         name = os.environ.get("PGDATABASE", "postgres")
         if host.startswith("/"):
-            yield f"postgresql://{user}{secret}@/{name}?host={host}&port={port}"
+            yield f"postgresql://{user}@/{name}?host={host}&port={port}"
         else:
-            yield f"postgresql://{user}{secret}@{host}:{port}/{name}"
+            yield f"postgresql://{user}@{host}:{port}/{name}"
     yield from _USUAL
 
 
