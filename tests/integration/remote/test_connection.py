@@ -142,25 +142,25 @@ async def test_every_answer_is_an_error_of_ours(said: bytes, error: type[Excepti
 
 async def test_a_service_that_comes_back_is_asked_again() -> None:
     answers = iter([b"", problem(503, "stopping"), problem(429, "overloaded"), answer(200)])
-    async with saying(lambda _request, _headers: next(answers)) as service:
-        async with connect(service) as remote:
-            assert await remote.call("POST", "/claim", {}, patience=30) == {}
+    script = saying(lambda _request, _headers: next(answers))
+    async with script as service, connect(service) as remote:
+        assert await remote.call("POST", "/claim", {}, patience=30) == {}
 
 
 async def test_a_refusal_is_not_asked_again() -> None:
     answers = iter([problem(409, "attempt_lost")])
-    async with saying(lambda _request, _headers: next(answers)) as service:
-        async with connect(service) as remote:
-            with pytest.raises(AttemptLost, match="in its own words"):
-                await remote.call("POST", "/claim", {}, patience=30)
+    script = saying(lambda _request, _headers: next(answers))
+    async with script as service, connect(service) as remote:
+        with pytest.raises(AttemptLost, match="in its own words"):
+            await remote.call("POST", "/claim", {}, patience=30)
 
 
 async def test_neither_token_nor_signature_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="sfumato")
-    async with saying(lambda _request, _headers: answer(403, "<Error/>")) as service:
-        async with connect(service) as remote:
-            with pytest.raises(NotFound) as caught:
-                await remote.get(f"{service}/k?X-Signature=abc", patience=0.1)
+    script = saying(lambda _request, _headers: answer(403, "<Error/>"))
+    async with script as service, connect(service) as remote:
+        with pytest.raises(NotFound) as caught:
+            await remote.get(f"{service}/k?X-Signature=abc", patience=0.1)
     with contextlib.suppress(Unavailable):
         async with connect(service) as remote:
             await remote.get(f"{service}/k?X-Signature=abc", patience=0.1)
