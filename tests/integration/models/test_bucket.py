@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from dataclasses import replace
@@ -278,4 +279,28 @@ async def test_a_bucket_that_goes_away_leaves_what_was_known(
     catalogue._store = ModelStore.open(bucket_url, {**options, "endpoint": "http://127.0.0.1:9"})
     with pytest.raises(Unavailable):
         await catalogue.refresh()
+    assert catalogue.get("photo").name == "photo"
+
+
+async def test_who_wants_to_see_what_is_new_waits_for_a_look_that_has_begun(
+    store: ModelStore, tmp_path: Path
+) -> None:
+    catalogue = BucketModelCatalog(store)
+    await publish(store, write_whole_folder(tmp_path / "photo"))
+    listed, begun, go_on = store.list, threading.Event(), threading.Event()
+
+    def held() -> object:
+        begun.set()
+        assert go_on.wait(30)
+        return listed()
+
+    store.list = held  # type: ignore[method-assign, assignment]
+    catalogue._seen_at = float("-inf")
+    assert not catalogue.list(), "answers at once, and looks behind the back of whoever asks"
+    await asyncio.to_thread(begun.wait)
+    refreshed = asyncio.create_task(catalogue.refresh(max_age=60))
+    await asyncio.sleep(0)
+    assert not refreshed.done()
+    go_on.set()
+    await refreshed
     assert catalogue.get("photo").name == "photo"

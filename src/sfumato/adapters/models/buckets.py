@@ -88,7 +88,8 @@ class BucketModelCatalog:
         self._models: dict[str, ModelInfo] = {}
         self._looking = threading.Lock()
         self._failure: SfumatoError | None = None
-        self._started_at = float("-inf")
+        #: When the last look that is over began.
+        self._seen_at = float("-inf")
         self._behind = False
         self._look()
 
@@ -102,11 +103,11 @@ class BucketModelCatalog:
 
     async def refresh(self, *, max_age: float = 0.0) -> None:
         asked = time.monotonic()
-        if asked - self._started_at <= max_age:
+        if asked - self._seen_at <= max_age:
             return
         try:
             async with asyncio.timeout(_PATIENCE):
-                await asyncio.to_thread(self._look, unless_since=asked)
+                await asyncio.to_thread(self._look, unless_since=asked - max_age)
         except TimeoutError:
             raise Unavailable(f"{self._store.place} does not answer in time.") from None
         except StartupRefused as error:
@@ -114,7 +115,7 @@ class BucketModelCatalog:
 
     def _look_behind(self) -> None:
         """Make a new listing on a thread when the last is old; nobody waits for it."""
-        if self._behind or time.monotonic() - self._started_at <= _MAX_AGE:
+        if self._behind or time.monotonic() - self._seen_at <= _MAX_AGE:
             return
         self._behind = True
         threading.Thread(target=self._look_quietly, name="models", daemon=True).start()
@@ -130,8 +131,8 @@ class BucketModelCatalog:
     def _look(self, *, unless_since: float = float("inf")) -> None:
         """Make a new listing, unless one has begun since that moment."""
         with self._looking:
-            if self._started_at < unless_since:
-                self._started_at = time.monotonic()
+            if self._seen_at < unless_since:
+                began = time.monotonic()
                 self._failure = None
                 try:
                     # What was whole may have been replaced between the listing and its reading.
@@ -139,6 +140,8 @@ class BucketModelCatalog:
                         self._take_over(certain=True)
                 except SfumatoError as error:
                     self._failure = error
+                finally:
+                    self._seen_at = began
             if self._failure is not None:
                 raise self._failure
 

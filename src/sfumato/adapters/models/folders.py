@@ -132,7 +132,8 @@ class FolderModelCatalog:
             # Whatever is wrong with one model must not hide the others.
             info = broken(entry.path.name, entry.layout, error)
         root = entry.path.parent if entry.layout is ModelLayout.CHECKPOINT else entry.path
-        witnesses = (*entry.witnesses, *(root / file.path for file in info.files))
+        files = (root / file.path for file in info.files)
+        witnesses = tuple(dict.fromkeys((*entry.witnesses, *files)))
         stamps = tuple(_stamp(path) for path in witnesses)
         return _Known(replace(info, path=str(entry.path)), witnesses, stamps)
 

@@ -19,7 +19,7 @@ from obstore.exceptions import (
     PreconditionError,
     UnauthenticatedError,
 )
-from obstore.store import AzureStore, GCSStore, MemoryStore, S3Store, from_url
+from obstore.store import AzureStore, GCSStore, S3Store, from_url
 
 from sfumato.core.errors import (
     ModelUnusable,
@@ -67,8 +67,6 @@ class ModelStore:
         """
         parts = urlsplit(url)
         place = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-        if parts.scheme == "memory":
-            return cls(MemoryStore(), place)
         if parts.scheme not in SCHEMES or not parts.netloc:
             raise StartupRefused(
                 f"Models can't be kept at {place}.",
