@@ -52,6 +52,13 @@ class Settings(BaseSettings):
     #: The model of requests that name none.
     default_model: str = "starter"
 
+    #: Requests of another system, for ``sfumato worker --tasks``: sqs://region/queue.
+    tasks_url: str | None = Field(default=None, repr=False)
+    #: Where their results go, by that system's own names; None: where pictures are kept.
+    tasks_results_url: str | None = None
+    #: SNS topic that is told of each result.
+    tasks_topic_arn: str | None = None
+
     #: A worker's service, when that is elsewhere, and the token that it lets the worker in with.
     connect: str | None = None
     token: SecretStr | None = None
@@ -109,6 +116,10 @@ class Settings(BaseSettings):
     @property
     def resolved_images_url(self) -> str:
         return self.images_url or str(self.data / "images")
+
+    @property
+    def resolved_tasks_results_url(self) -> str:
+        return self.tasks_results_url or self.resolved_images_url
 
     @property
     def models_bucket(self) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sfumato.bootstrap.logs import configure_logging
-from sfumato.bootstrap.parts import open_parts, runtimes_of
+from sfumato.bootstrap.parts import Parts, open_parts, runtimes_of
 from sfumato.bootstrap.working import WorkerTerms, let_engine_run, run_worker
-from sfumato.core.errors import UnknownRuntime
+from sfumato.core.errors import SfumatoError, UnknownRuntime
 from sfumato.core.ports import WorkerKind
 from sfumato.core.runtimes import Runtime
 from sfumato.services.execution import Execution
@@ -38,9 +39,32 @@ def work(
     """
     configure_logging(settings)
     let_engine_run()
+    terms = terms_of(
+        settings,
+        runtime=runtime,
+        name=name,
+        idle_timeout=idle_timeout,
+        once=once,
+        started_at=started_at,
+        exit_with_stdin=exit_with_stdin,
+    )
+    asyncio.run(_work(settings, terms))
+
+
+def terms_of(
+    settings: Settings,
+    *,
+    runtime: str,
+    name: str | None,
+    idle_timeout: float | None,
+    once: bool,
+    started_at: float | None = None,
+    exit_with_stdin: bool = False,
+) -> WorkerTerms:
+    """The terms of a worker beside its store; arguments as of :func:`work`."""
     chosen = _runtime(settings, runtime)
     patience = chosen.idle_timeout if idle_timeout is None else idle_timeout
-    terms = WorkerTerms(
+    return WorkerTerms(
         name=name or f"{runtime}-{os.getpid()}",
         runtime=chosen.name,
         kind=WorkerKind.LOCAL,
@@ -50,30 +74,43 @@ def work(
         started_at=time.time() if started_at is None else started_at,
         exit_with_stdin=exit_with_stdin,
     )
-    asyncio.run(_work(settings, terms))
 
 
 async def _work(settings: Settings, terms: WorkerTerms) -> None:
     async with open_parts(settings) as parts:
-        execution = Execution(
-            worker=terms.name,
-            runtimes=[terms.runtime],
-            store=parts.store,
-            queue=parts.queue,
-            images=parts.images,
-            catalog=parts.catalog,
-            watcher=parts.watcher,
-            clock=parts.clock,
-            lease=terms.lease,
-        )
-        await run_worker(
-            settings,
-            terms,
-            assignments=execution,
-            registry=parts.workers,
-            files=parts.model_files,
-            clock=parts.clock,
-        )
+        await run_beside_store(settings, terms, parts)
+
+
+async def run_beside_store(
+    settings: Settings,
+    terms: WorkerTerms,
+    parts: Parts,
+    *,
+    beside: asyncio.Future[None] | None = None,
+    on_stop: Callable[[], None] = lambda: None,
+) -> None:
+    """A worker's life; arguments as of :func:`run_worker`."""
+    execution = Execution(
+        worker=terms.name,
+        runtimes=[terms.runtime],
+        store=parts.store,
+        queue=parts.queue,
+        images=parts.images,
+        catalog=parts.catalog,
+        watcher=parts.watcher,
+        clock=parts.clock,
+        lease=terms.lease,
+    )
+    await run_worker(
+        settings,
+        terms,
+        assignments=execution,
+        registry=parts.workers,
+        files=parts.model_files,
+        clock=parts.clock,
+        beside=beside,
+        on_stop=on_stop,
+    )
 
 
 def _runtime(settings: Settings, name: str) -> Runtime:
@@ -92,13 +129,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--name")
     parser.add_argument("--started-at", type=float)
     given = parser.parse_args(arguments)
-    work(
-        Settings.load(),
-        runtime=given.runtime,
-        name=given.name,
-        started_at=given.started_at,
-        exit_with_stdin=True,
-    )
+    try:
+        work(
+            Settings.load(),
+            runtime=given.runtime,
+            name=given.name,
+            started_at=given.started_at,
+            exit_with_stdin=True,
+        )
+    except SfumatoError as error:
+        # Its message says what is wrong and what to do; the service starts another in a while.
+        sys.exit(f"The worker does not start: {error.message}")
 
 
 if __name__ == "__main__":

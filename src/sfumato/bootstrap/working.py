@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sys
 import time
+from asyncio import Future
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -64,8 +65,15 @@ async def run_worker(
     registry: WorkerRegistry,
     files: ModelFiles | None,
     clock: Clock,
+    beside: Future[None] | None = None,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Work until idle, or told to stop by a signal."""
+    """Work until idle, or told to stop by a signal.
+
+    Args:
+        beside: what brings the work of this process; once it has ended, the worker drains too.
+        on_stop: what else is to be done at a signal.
+    """
     presence = Presence(
         registry,
         name=terms.name,
@@ -88,7 +96,14 @@ async def run_worker(
         once=terms.once,
         on_loaded=presence.loaded,
     )
-    with on_signals(worker.drain):
+    if beside is not None:
+        beside.add_done_callback(lambda _ended: worker.drain())
+
+    def stop() -> None:
+        worker.drain()
+        on_stop()
+
+    with on_signals(stop):
         orphaned = asyncio.create_task(_drain_with_stdin(worker, wanted=terms.exit_with_stdin))
         try:
             async with presence.told(at_once=not terms.once):

@@ -48,6 +48,10 @@ def worker(
     once: Annotated[
         bool, typer.Option("--once", help="Stop after one job, or at once when none waits.")
     ] = False,
+    tasks: Annotated[
+        bool,
+        typer.Option("--tasks", help="Take requests of another system, from SFUMATO_TASKS_URL."),
+    ] = False,
     connect: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Work for the service there, over HTTPS alone."),
@@ -75,7 +79,10 @@ def worker(
             insecure=insecure,
         )
         return
-    from sfumato.bootstrap.work import work  # noqa: PLC0415
+    if tasks:
+        from sfumato.bootstrap.work_tasks import work_on_tasks as work  # noqa: PLC0415
+    else:
+        from sfumato.bootstrap.work import work  # noqa: PLC0415
 
     work(settings, runtime=runtime, name=name, idle_timeout=idle_timeout, once=once)
 

@@ -1,0 +1,133 @@
+"""Where requests of other systems come from and their results go, by settings."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sfumato.adapters.objects import ObjectImageStore
+from sfumato.bootstrap.images import bucket_options
+from sfumato.bootstrap.parts import Parts
+from sfumato.core.errors import StartupRefused
+from sfumato.core.ports import Clock, ImageStore, TaskSink, TaskSource
+from sfumato.services.intake import Intake
+from sfumato.services.recovery import Recovery
+from sfumato.services.submission import Submission
+from sfumato.services.tracking import Tracking
+from sfumato.settings import Settings
+
+
+@contextlib.asynccontextmanager
+async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncIterator[Intake]:
+    """An intake of the tasks of ``SFUMATO_TASKS_URL``, ready to run.
+
+    Beside it runs the recovery of jobs whose workers vanished, since there may be no service.
+
+    Raises:
+        StartupRefused: naming the setting that is wrong.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        results = await _open_results(settings)
+        stack.push_async_callback(results.close)
+        source, sink = await _open_ends(settings, results, parts.clock)
+        stack.push_async_callback(sink.close)
+        stack.push_async_callback(source.close)
+        recovery = Recovery(
+            store=parts.store, queue=parts.queue, images=parts.images, clock=parts.clock
+        )
+        sweeping = asyncio.create_task(recovery.run(interval=settings.lease / 3))
+        try:
+            yield Intake(
+                source=source,
+                sink=sink,
+                submission=Submission(
+                    store=parts.store,
+                    queue=parts.queue,
+                    catalog=parts.catalog,
+                    runtimes=parts.runtimes,
+                    clock=parts.clock,
+                    limits=settings.limits,
+                    max_queued=settings.max_queued,
+                ),
+                tracking=Tracking(
+                    store=parts.store,
+                    queue=parts.queue,
+                    images=parts.images,
+                    watcher=parts.watcher,
+                    clock=parts.clock,
+                ),
+                visibility=settings.lease,
+                max_tasks=settings.max_jobs,
+                once=once,
+            )
+        finally:
+            sweeping.cancel()
+            await asyncio.wait((sweeping,))
+
+
+async def _open_results(settings: Settings) -> ObjectImageStore:
+    url = settings.resolved_tasks_results_url
+    try:
+        results = ObjectImageStore(url, options=bucket_options(url, settings))
+        await results.check()
+    except StartupRefused as error:
+        if settings.tasks_results_url is None:
+            raise
+        # The store knows its setting by the name that it has elsewhere.
+        message = error.message.replace("SFUMATO_IMAGES_URL", "SFUMATO_TASKS_RESULTS_URL")
+        raise StartupRefused(message, field="tasks_results_url") from None
+    return results
+
+
+async def _open_ends(
+    settings: Settings, results: ImageStore, clock: Clock
+) -> tuple[TaskSource, TaskSink]:
+    if settings.tasks_url is None:
+        raise StartupRefused(
+            "--tasks needs SFUMATO_TASKS_URL.",
+            field="tasks_url",
+            accepted="sqs://region/queue",
+        )
+    scheme = urlsplit(settings.tasks_url).scheme
+    if scheme == "sqs":
+        return await _open_sqs(settings, settings.tasks_url, results, clock)
+    raise StartupRefused(
+        f"SFUMATO_TASKS_URL has the scheme {scheme!r}, from which no tasks can be taken.",
+        field="tasks_url",
+        accepted="sqs://region/queue",
+    )
+
+
+async def _open_sqs(
+    settings: Settings, url: str, results: ImageStore, clock: Clock
+) -> tuple[TaskSource, TaskSink]:
+    try:
+        from sfumato.adapters.sqs import SqsTaskSink, SqsTaskSource  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise StartupRefused(
+            "SFUMATO_TASKS_URL asks for SQS, whose client is not installed: "
+            "pip install 'sfumato[aws]'.",
+            field="tasks_url",
+        ) from None
+    sink = await SqsTaskSink.open(
+        results,
+        base_url=_url_of(settings.resolved_tasks_results_url),
+        topic_arn=settings.tasks_topic_arn,
+        endpoint=settings.aws_endpoint,
+        max_tasks=settings.max_jobs,
+    )
+    try:
+        source = await SqsTaskSource.open(
+            url, sink, clock, endpoint=settings.aws_endpoint, max_tasks=settings.max_jobs
+        )
+    except BaseException:
+        await sink.close()
+        raise
+    return source, sink
+
+
+def _url_of(place: str) -> str:
+    return place if "://" in place else Path(place).absolute().as_uri()
