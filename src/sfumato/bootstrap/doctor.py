@@ -19,6 +19,7 @@ from sfumato.bootstrap.images import open_images
 from sfumato.bootstrap.models import open_catalog
 from sfumato.bootstrap.parts import SystemClock, runtimes_of
 from sfumato.bootstrap.queues import open_broker
+from sfumato.bootstrap.tasks import open_tasks
 from sfumato.core.errors import SfumatoError
 from sfumato.settings import Settings
 
@@ -47,6 +48,7 @@ def doctor(settings: Settings) -> list[Finding]:
         *_folder(settings),
         *_database(settings),
         *_queue(settings),
+        *_tasks(settings),
         *_images(settings),
         *_models(settings),
     ]
@@ -131,6 +133,22 @@ async def _try_queue(settings: Settings, url: str) -> None:
         await queue.close()
 
 
+def _tasks(settings: Settings) -> Iterator[Finding]:
+    if settings.tasks_url is None:
+        return
+    try:
+        asyncio.run(_try_tasks(settings))
+    except SfumatoError as error:
+        yield Finding("tasks", "unusable", error.message)
+    else:
+        yield Finding("tasks", "can be taken, and results stored")
+
+
+async def _try_tasks(settings: Settings) -> None:
+    async with open_tasks(settings, SystemClock()):
+        return
+
+
 def _images(settings: Settings) -> Iterator[Finding]:
     if settings.images_url is None and not settings.data.exists():
         yield Finding("pictures", "their folder will be made at the first start")
@@ -145,13 +163,13 @@ def _images(settings: Settings) -> Iterator[Finding]:
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
-    if settings.models_url is not None:
-        yield Finding("models", settings.models_bucket or str(settings.resolved_models_folder))
+    place = settings.models_bucket or str(settings.resolved_models_folder)
     try:
         models = open_catalog(settings).list()
     except SfumatoError as error:
-        yield Finding("models", "unusable", error.message)
+        yield Finding("models", place, error.message)
         return
+    yield Finding("models", place)
     for model in models:
         yield Finding(f"model {model.name}", model.title or model.family, model.refusal)
     if settings.default_model not in {model.name for model in models}:

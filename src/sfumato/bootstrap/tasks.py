@@ -12,7 +12,7 @@ from sfumato.adapters.objects import ObjectImageStore
 from sfumato.bootstrap.images import bucket_options
 from sfumato.bootstrap.parts import Parts
 from sfumato.core.errors import StartupRefused
-from sfumato.core.ports import Clock, ImageStore, TaskSink, TaskSource
+from sfumato.core.ports import Clock, TaskSink, TaskSource
 from sfumato.services.intake import Intake
 from sfumato.services.recovery import Recovery
 from sfumato.services.submission import Submission
@@ -29,12 +29,7 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
     Raises:
         StartupRefused: naming the setting that is wrong.
     """
-    async with contextlib.AsyncExitStack() as stack:
-        results = await _open_results(settings)
-        stack.push_async_callback(results.close)
-        source, sink = await _open_ends(settings, results, parts.clock)
-        stack.push_async_callback(sink.close)
-        stack.push_async_callback(source.close)
+    async with open_tasks(settings, parts.clock) as (source, sink):
         recovery = Recovery(
             store=parts.store, queue=parts.queue, images=parts.images, clock=parts.clock
         )
@@ -68,6 +63,20 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
             await asyncio.wait((sweeping,))
 
 
+@contextlib.asynccontextmanager
+async def open_tasks(
+    settings: Settings, clock: Clock
+) -> AsyncIterator[tuple[TaskSource, TaskSink]]:
+    """Where tasks come from and where results go. Raises ``StartupRefused``."""
+    async with contextlib.AsyncExitStack() as stack:
+        results = await _open_results(settings)
+        stack.push_async_callback(results.close)
+        source, sink = await _open_ends(settings, results, clock)
+        stack.push_async_callback(sink.close)
+        stack.push_async_callback(source.close)
+        yield source, sink
+
+
 async def _open_results(settings: Settings) -> ObjectImageStore:
     url = settings.resolved_tasks_results_url
     try:
@@ -83,7 +92,7 @@ async def _open_results(settings: Settings) -> ObjectImageStore:
 
 
 async def _open_ends(
-    settings: Settings, results: ImageStore, clock: Clock
+    settings: Settings, results: ObjectImageStore, clock: Clock
 ) -> tuple[TaskSource, TaskSink]:
     if settings.tasks_url is None:
         raise StartupRefused(
@@ -102,7 +111,7 @@ async def _open_ends(
 
 
 async def _open_sqs(
-    settings: Settings, url: str, results: ImageStore, clock: Clock
+    settings: Settings, url: str, results: ObjectImageStore, clock: Clock
 ) -> tuple[TaskSource, TaskSink]:
     try:
         from sfumato.adapters.sqs import SqsTaskSink, SqsTaskSource  # noqa: PLC0415 - an extra
@@ -114,7 +123,7 @@ async def _open_sqs(
         ) from None
     sink = await SqsTaskSink.open(
         results,
-        base_url=_url_of(settings.resolved_tasks_results_url),
+        base_url=_url_of(results.place),
         topic_arn=settings.tasks_topic_arn,
         endpoint=settings.aws_endpoint,
         max_tasks=settings.max_jobs,

@@ -28,6 +28,26 @@ def test_doctor_finds_that_it_answers(tmp_path: Path, sqs_url: str, aws_endpoint
     assert finding == Finding("queue", "sqs://eu-west-1 answers")
 
 
+def test_doctor_looks_at_both_ends_of_tasks(
+    tmp_path: Path, sqs_url: str, aws_endpoint: str
+) -> None:
+    settings = Settings(
+        data=tmp_path,
+        device="fake",
+        tasks_url=sqs_url,
+        tasks_results_url=str(tmp_path / "results"),
+        aws_endpoint=aws_endpoint,
+    )
+    (finding,) = (finding for finding in doctor(settings) if finding.name == "tasks")
+    assert finding == Finding("tasks", "can be taken, and results stored")
+    wrong = settings.model_copy(update={"tasks_topic_arn": "arn:aws:sns:eu-west-1:1:none"})
+    (finding,) = (finding for finding in doctor(wrong) if finding.name == "tasks")
+    assert "SFUMATO_TASKS_TOPIC_ARN" in (finding.problem or "")
+    wrong = settings.model_copy(update={"tasks_url": "kafka://x/y"})
+    (finding,) = (finding for finding in doctor(wrong) if finding.name == "tasks")
+    assert "scheme 'kafka'" in (finding.problem or "")
+
+
 def test_doctor_says_what_is_wrong(tmp_path: Path, aws_credentials: None) -> None:
     finding = _queue_finding(_settings(tmp_path, "sqs://utopia/x", None))
     assert finding.value == "unusable"
