@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
@@ -14,7 +13,6 @@ from sfumato.adapters.amqp import AmqpJobQueue
 from sfumato.core.ports import JobQueue
 from tests.contract.job_queue import JobQueueContract, ManualClock
 
-URL = "amqp://guest:guest@127.0.0.1:5672/"
 PREFIX = "sfumato-tests"
 
 
@@ -23,15 +21,15 @@ class TestAmqpJobQueue(JobQueueContract):
     SETTLING: ClassVar[float] = 0.05
 
     @pytest.fixture
-    async def queue(self, clock: ManualClock, runtime: str) -> AsyncIterator[JobQueue]:
-        queue = await AmqpJobQueue.open(URL, prefix=PREFIX, max_deliveries=3)
+    async def queue(self, rabbitmq_url: str) -> AsyncIterator[JobQueue]:
+        queue = await AmqpJobQueue.open(rabbitmq_url, prefix=PREFIX, max_deliveries=3)
         yield queue
         await queue.close()
-        await delete_queues(URL, queue)
+        await _delete_queues(rabbitmq_url, queue)
 
     @pytest.fixture
-    async def elsewhere(self, queue: JobQueue) -> AsyncIterator[JobQueue]:
-        other = await AmqpJobQueue.open(URL, prefix=PREFIX, max_deliveries=3)
+    async def elsewhere(self, rabbitmq_url: str) -> AsyncIterator[JobQueue]:
+        other = await AmqpJobQueue.open(rabbitmq_url, prefix=PREFIX, max_deliveries=3)
         yield other
         await other.close()
 
@@ -39,7 +37,7 @@ class TestAmqpJobQueue(JobQueueContract):
         await asyncio.sleep(seconds)
 
 
-async def delete_queues(url: str, queue: AmqpJobQueue) -> None:
+async def _delete_queues(url: str, queue: AmqpJobQueue) -> None:
     connection = await aio_pika.connect(url)
     async with connection, connection.channel() as channel:
         for runtime in queue._declared - {""}:

@@ -256,7 +256,7 @@ class AmqpJobQueue:
             except Unavailable as error:
                 match error.__cause__:
                     case TimeoutError():
-                        self._link.give_up(session)
+                        await self._link.give_up_unless_it_answers(session)
                     case ChannelNotFoundEntity() | DeliveryError():
                         self._declared.clear()  # somebody deleted a queue of ours
                 if loop.time() + pause >= deadline or (stop is not None and stop.is_set()):

@@ -171,13 +171,20 @@ class Link:
             self._pause = 0.0
             log.info("connected to RabbitMQ again")
 
-    def give_up(self, session: Session) -> None:
-        """A connection on which the broker no longer answers: the next call makes another."""
-        if not session.lost:
-            log.warning("RabbitMQ has not answered for %g s; connecting again", ANSWER_SECONDS)
-            session.lost = True
-            self._closing.add(task := asyncio.create_task(_close(session.connection)))
-            task.add_done_callback(self._closing.discard)
+    async def give_up_unless_it_answers(self, session: Session) -> None:
+        """After a call without an answer: a queue without a leader must not cost the connection
+        with all that it holds, but a connection that is silent altogether is made anew."""
+        try:
+            with answers("look whether it is there"):
+                async with session.private_channel():
+                    return
+        except Unavailable:
+            if session.lost:
+                return
+        log.warning("RabbitMQ does not answer; connecting again")
+        session.lost = True
+        self._closing.add(task := asyncio.create_task(_close(session.connection)))
+        task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
         self._closed = True
