@@ -196,5 +196,8 @@ class ModelStore:
             return StorageFull(f"{self.place} takes no more: can't {aim}.")
         if isinstance(error, AlreadyExistsError):
             return Unavailable(f"{self.place} is being written by somebody else: can't {aim}.")
-        reason = f"HTTP status {number}" if number else "no answer"
-        return Unavailable(f"{self.place} does not answer as it should ({reason}): can't {aim}.")
+        reason = f"HTTP status {number}" if number else "no connection"
+        return Unavailable(
+            f"{self.place} does not answer as it should ({reason}): can't {aim}. If that stays so, "
+            "look at SFUMATO_MODELS_URL, SFUMATO_S3_ENDPOINT and the network."
+        )
