@@ -119,10 +119,6 @@ class Remotely(AssignmentsContract):
         assert await worker.next(timeout=0) is None
 
 
-class TestRemoteInMemory(Remotely):
-    pass
-
-
 class TestRemoteOverSqlite(OverSqlite, Remotely):
     pass
 

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 #: Longest wait for a ring before the worker looks at its own idleness again, in seconds.
 _LONGEST_POLL = 30.0
 #: A one-shot worker that finds nothing to claim gives up after this many seconds.
-_ONCE_PATIENCE = 1.0
+_ONCE_PATIENCE = 0.7
 
 
 class Worker:

@@ -27,6 +27,18 @@ async def test_an_expired_lease_rings_again() -> None:
         assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
 
 
+async def test_after_a_start_a_worker_has_an_interval_to_renew_its_lease() -> None:
+    """It may have run out because the service was away, while a worker elsewhere drew on."""
+    async with open_house() as house:
+        renewed, abandoned = [await _claimed_and_abandoned(house) for _ in range(2)]
+        await house.recovery.start()
+        until = house.clock.now() + 60
+        assert await house.store.extend_lease(renewed, 1, lease_until=until)
+        await house.recovery.sweep()
+        assert (await house.tracking.get(renewed)).status is JobStatus.RUNNING
+        assert (await house.tracking.get(abandoned)).status is JobStatus.QUEUED
+
+
 async def test_a_lease_that_holds_is_left_alone() -> None:
     async with open_house() as house:
         job_id = await _claimed_and_abandoned(house, lease_until=house.clock.now() + 60)

@@ -50,6 +50,7 @@ def test_the_commands_are_these() -> None:
         *("jobs", "jobs list", "jobs show", "jobs cancel"),
         *("models", "models list", "models show", "models add", "models remove"),
         *("runtimes", "runtimes list"),
+        *("tokens", "tokens create", "tokens list", "tokens revoke"),
     }
 
 

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 
+from sfumato.adapters.memory import MemoryJobStore
+from sfumato.core.errors import NotFound
 from sfumato.core.ports import JobCounts, WorkerExit
 from sfumato.core.runtimes import Runtime
-from sfumato.services.placement import JOBS_PER_WORKER, MAX_BACKOFF, Supervisor, desired_workers
+from sfumato.services.placement import (
+    JOBS_PER_WORKER,
+    MAX_BACKOFF,
+    Scaling,
+    ScalingSignal,
+    Supervisor,
+    desired_workers,
+)
 from sfumato.services.recovery import RetryPolicy
 from sfumato.services.watching import JobWatcher
 
@@ -119,3 +129,51 @@ async def test_a_crash_is_told_to_recovery_and_the_next_waits_longer_each_time()
     running.cancel()
     await asyncio.wait([running])
     assert waits == [0, 1, 2, 4, 8, 16, MAX_BACKOFF, MAX_BACKOFF, MAX_BACKOFF]
+
+
+async def test_the_scaling_signal_is_counted_once_however_many_ask() -> None:
+    store = CountingStore(JobCounts(queued=40, running=2, oldest_queued_at=90.0))
+    clock = Clock()
+    scaling = Scaling(store=store, runtimes=[Runtime("r", max_workers=2)], clock=clock)
+    signals = await asyncio.gather(*(scaling.of("r") for _ in range(100)))
+    assert set(signals) == {ScalingSignal(40, 2, desired=2, oldest_seconds=10.0)}
+    assert store.counted == 1
+    clock.time += 0.6
+    await scaling.of("r")
+    assert store.counted == 2
+
+
+async def test_workers_that_others_start_are_not_capped_by_this_machines_limit() -> None:
+    store = CountingStore(JobCounts(queued=40, running=2, oldest_queued_at=None))
+    scaling = Scaling(store=store, runtimes=[Runtime("r", max_workers=0)], clock=Clock())
+    assert await scaling.of("r") == ScalingSignal(40, 2, desired=3, oldest_seconds=0.0)
+
+
+async def test_an_unknown_runtime_has_no_signal() -> None:
+    scaling = Scaling(store=CountingStore(JobCounts(0, 0, None)), runtimes=[], clock=Clock())
+    with pytest.raises(NotFound, match="nowhere"):
+        await scaling.of("nowhere")
+
+
+@dataclass
+class Clock:
+    time: float = 100.0
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+
+class CountingStore(MemoryJobStore):
+    """Counts how often it is asked."""
+
+    def __init__(self, counts: JobCounts) -> None:
+        super().__init__()
+        self._answer = counts
+        self.counted = 0
+
+    async def counts(self, runtime: str) -> JobCounts:
+        self.counted += 1
+        return self._answer

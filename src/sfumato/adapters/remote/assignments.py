@@ -138,13 +138,15 @@ class RemoteAssignments:
         return key in self._held
 
     async def _heartbeat(self, now: float) -> None:
+        """Tried until the service answers: one that has just come back gives what ran out
+        meanwhile only moments to be renewed."""
         for key, held in list(self._held.items()):
             if now - held.asked_at > 2 * self._lease / 3:
                 del self._held[key]  # the worker has given it up
         asked = list(self._held)
         try:
             answer = await self._connection.call(
-                "POST", "/heartbeat", {"holding": self._holding()}, patience=self._lease / 3
+                "POST", "/heartbeat", {"holding": self._holding()}, patience=10 * self._lease
             )
             states = [] if answer is None else answer["states"]
         except (Unauthorized, Forbidden) as error:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 #: Statuses after which the same call may succeed.
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 1.5
 #: An answer of the service and an object of a bucket are read up to these many bytes.
 _MAX_ANSWER, _MAX_OBJECT = 16 << 20, 64 << 20
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
@@ -76,7 +76,7 @@ class RemoteConnection:
         self._base = url.rstrip("/") + "/"
         self._insecure = insecure
         self._clock = clock
-        self.worker = worker
+        self._away = False
         if not self._is_private(url):
             raise StartupRefused(
                 f"{_place(url)} is not an https:// address; the token could be read on its way.",
@@ -194,12 +194,19 @@ class RemoteConnection:
         deadline, delay = self._clock.monotonic() + patience, _FIRST_DELAY
         while True:
             try:
-                return await self._send_once(method, url, content, headers, limit)
+                answer = await self._send_once(method, url, content, headers, limit)
             except Unavailable as error:
                 left = deadline - self._clock.monotonic()
                 if left <= 0 or isinstance(error, StorageFull):
                     raise
-                log.debug("%s; trying again", error)
+                if not self._away:
+                    log.warning("%s; trying again, while the work goes on", error)
+                self._away = True
+            else:
+                if self._away:
+                    log.info("%s answers again", _place(url))
+                self._away = False
+                return answer
             # Spread, so that many workers do not come back at one moment.
             await asyncio.sleep(min(left, delay * random.uniform(0.5, 1.0)))  # noqa: S311
             delay = min(_LONGEST_DELAY, delay * 2)
