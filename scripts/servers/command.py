@@ -89,7 +89,8 @@ def _find_or_start(name: str) -> Entry | str:
     except RuntimeError as error:
         server.close()
         return str(error)
-    return Entry(server.url, tuple(map(Process.of, server.pids)), str(server.folder))
+    processes = tuple(map(Process.of, server.pids))
+    return Entry(server.url, processes, str(server.folder), tuple(map(str, server.litter)))
 
 
 def _installed(name: str, folder: Path) -> Server:
@@ -112,6 +113,8 @@ def down(names: Sequence[str]) -> None:
             process.end()
         if entry.folder is not None:
             shutil.rmtree(entry.folder, ignore_errors=True)
+        for path in entry.litter:
+            Path(path).unlink(missing_ok=True)
     registry.write()
 
 

@@ -61,6 +61,11 @@ class Server:
         return [] if self.process is None else [self.process.pid]
 
     @property
+    def litter(self) -> list[Path]:
+        """What it leaves outside its folder, to be removed when it has ended."""
+        return []
+
+    @property
     def log(self) -> Path:
         return self.folder / "server.log"
 
@@ -135,6 +140,8 @@ class Server:
             kill_family(self.process.pid)
             self.process.wait(PATIENCE)
             self.process = None
+        for path in self.litter:
+            path.unlink(missing_ok=True)
 
     def restart(self) -> None:
         """Stop and start on the same ports and data."""

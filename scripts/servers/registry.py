@@ -49,6 +49,8 @@ class Entry:
     url: str
     processes: tuple[Process, ...] = ()
     folder: str | None = None
+    #: What it leaves elsewhere.
+    litter: tuple[str, ...] = ()
     #: Started by Docker Compose.
     compose: bool = False
 
@@ -77,6 +79,7 @@ class Registry:
                 entry["url"],
                 tuple(Process(**process) for process in entry["processes"]),
                 entry["folder"],
+                tuple(entry["litter"]),
                 entry["compose"],
             )
             for name, entry in found["servers"].items()

@@ -89,12 +89,13 @@ class PrivateS3(Server):
             *(f"-{name}={value}" for name, value in options.items()),
         ]
 
-    def kill(self) -> None:
-        super().kill()
-        for name, port in self.ports.items():
-            part, _, protocol = name.partition(".")
-            if protocol:
-                Path(f"/tmp/seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108
+    @property
+    def litter(self) -> list[Path]:
+        return [
+            Path(f"/tmp/seaweedfs-{name.removesuffix('.grpc')}-grpc-{port}.sock")  # noqa: S108
+            for name, port in self.ports.items()
+            if name.endswith(".grpc")
+        ]
 
     def answers(self) -> bool:
         # The gateway listens before there is a volume to write to.
