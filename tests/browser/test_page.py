@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import re
 import shutil
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
 import pytest_asyncio
 
 from sfumato.core.errors import EngineFailure
+from sfumato.core.models import ModelInfo
 from sfumato.core.ports import Slot
 from sfumato.engine.fake import FakeEngine
 from tests.integration.api.serving import context_of, serving
@@ -189,6 +192,27 @@ async def test_a_failed_job_says_why(site: Site) -> None:
     async with site.house.working(FakeEngine(before_step=fail)):
         failed = site.page.locator(".job.failed")
         await expect(failed).to_contain_text("The network went out for lunch. (engine_failure)")
+
+
+async def test_a_model_that_has_to_be_copied_tells_how_much_is_here(site: Site) -> None:
+    far, arrived = dataclasses.replace(STARTER, source="far/"), asyncio.Event()
+    site.house.catalog.models = (far,)
+
+    class OnItsWay:
+        @contextlib.asynccontextmanager
+        async def hold(
+            self, model: ModelInfo, progress: Callable[[int, int], None]
+        ) -> AsyncIterator[ModelInfo]:
+            progress(459, 1000)
+            await arrived.wait()
+            yield model
+
+    await site.generate()
+    async with site.house.working(FakeEngine(), files=OnItsWay()):
+        words = site.page.locator(".job.running .words")
+        await expect(words).to_have_text("loading starter 45 %")
+        arrived.set()
+        await expect(site.page.locator(".job.succeeded")).to_have_count(1)
 
 
 async def test_more_open_jobs_than_a_browser_has_connections_all_finish(site: Site) -> None:

@@ -136,7 +136,7 @@ class House:
 
     @contextlib.asynccontextmanager
     async def working(
-        self, engine: ImageEngine | None = None, **options: float | bool
+        self, engine: ImageEngine | None = None, **options: object
     ) -> AsyncIterator[Worker]:
         """A worker beside the block; it drains at the end."""
         worker = self.worker(engine, **options)

@@ -20,9 +20,11 @@ from sfumato.api.body import MAX_BODY_BYTES
 from sfumato.api.context import ApiContext
 from sfumato.core.errors import StoreBusy
 from sfumato.core.job import Job
+from sfumato.core.models import ModelFile, files_digest
+from sfumato.core.ports import WorkerKind, WorkerReport
 from sfumato.core.request import GenerationRequest
 from tests.integration.api.serving import ask, context_of
-from tests.support.parts import House, open_house
+from tests.support.parts import MODEL, House, open_house
 
 JSON = {"Content-Type": "application/json"}
 
@@ -319,6 +321,25 @@ async def test_models_and_their_words(api: Api) -> None:
     assert (model["name"], model["default"], model["vocabulary"]) == ("pattern", True, None)
     alone = (await api.http.get("/v1/models/pattern")).json()
     assert alone["vocabulary"] == ["a", "at", "castle", "night"]
+
+
+async def test_models_tell_digest_memory_and_where_they_are_loaded(api: Api) -> None:
+    house = api.house
+    file = ModelFile("unet/x.safetensors", 4, sha256="ab" * 32)
+    known = dataclasses.replace(MODEL, name="known", files=(file,), memory_bytes=7)
+    house.catalog.models = (MODEL, known)
+    now = house.clock.now()
+    for name, seen_at in (("w1", now), ("w2", now - 10), ("gone", now - 1000)):
+        await house.workers.seen(
+            WorkerReport(name, "default", WorkerKind.LOCAL, "cpu", ("known",), now, seen_at)
+        )
+    pattern, listed = (await api.http.get("/v1/models")).json()["models"]
+    assert (pattern["sha256"], pattern["memory_bytes"], pattern["loaded_on"]) == (None, 0, [])
+    assert listed["sha256"] == files_digest(known.files)
+    assert listed["memory_bytes"] == 7
+    assert listed["loaded_on"] == ["w1", "w2"]
+    alone = (await api.http.get("/v1/models/known")).json()
+    assert alone | {"vocabulary": None} == listed
 
 
 async def test_runtimes_say_what_they_do(api: Api) -> None:

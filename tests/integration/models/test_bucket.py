@@ -304,3 +304,14 @@ async def test_who_wants_to_see_what_is_new_waits_for_a_look_that_has_begun(
     go_on.set()
     await refreshed
     assert catalogue.get("photo").name == "photo"
+
+
+async def test_what_an_add_left_that_was_killed_is_refused_and_replaced_by_the_next(
+    store: ModelStore, tmp_path: Path
+) -> None:
+    await store.put("photo/.0123456789abcdef/unet/model.safetensors", b"half")
+    (found,) = BucketModelCatalog(store).list()
+    assert "is incomplete" in (found.refusal or "")
+    added = await publish(store, write_whole_folder(tmp_path / "photo"))
+    assert BucketModelCatalog(store).get("photo") == added
+    assert len(store.list()) == len(added.files) + 1

@@ -61,7 +61,7 @@ class BucketShelf:
     ) -> ModelInfo:
         root = f"{checked_name(model.name)}/"
         before = await self._keys(model.name)
-        if before and not replacing:
+        if not replacing and not all(map(_unfinished, before)):
             raise already_there(model.name)
         model = replace(model, files=await digests(folder, model.files))
         version = f".{model.sha256[:16]}"
@@ -85,7 +85,7 @@ class BucketShelf:
         return replace(model, path="", source=f"{root}{version}/")
 
     async def holds(self, name: str) -> bool:
-        return bool(await self._keys(name))
+        return not all(map(_unfinished, await self._keys(name)))
 
     async def remove(self, name: str) -> int:
         keys = await self._keys(name)
@@ -161,6 +161,11 @@ class FolderShelf:
             count += sum(1 for inner in leaving.rglob("*") if inner.is_file()) or 1
             _remove(leaving)
         return count
+
+
+def _unfinished(key: str) -> bool:
+    """Whether it is of a version that alone is no model yet, as one that broke off left it."""
+    return "/." in key
 
 
 def checked_name(name: str) -> str:
