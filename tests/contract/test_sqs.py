@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sfumato.adapters.sqs import SqsJobQueue
+from sfumato.core.ports import JobQueue, Ring
 from tests.contract.job_queue import JobQueueContract, ManualClock
 
 
@@ -34,6 +35,20 @@ class TestSqsJobQueue(JobQueueContract):
         )
         yield other
         await other.close()
+
+    async def test_many_receivers_never_share_a_ring(
+        self, queue: JobQueue, elsewhere: JobQueue, runtime: str
+    ) -> None:
+        """SQS promises less: at least once. (moto's receivers do meet, once in some hundred
+        messages.) So each ring comes, however many receivers there are."""
+        names = {f"j{n}" for n in range(20)}
+        await asyncio.gather(*(queue.ring(Ring(name, runtime)) for name in names))
+        receivers = [q for q in (queue, elsewhere) for _ in range(10)]
+        seen: set[str] = set()
+        while seen != names:
+            missing = receivers[: len(names - seen)]
+            taken = await asyncio.gather(*(self.must_take(q, runtime) for q in missing))
+            seen.update(delivery.ring.job_id for delivery in taken)
 
     async def pass_time(self, clock: ManualClock, seconds: float) -> None:
         await asyncio.sleep(seconds)
