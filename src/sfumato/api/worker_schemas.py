@@ -66,8 +66,9 @@ class Claimed(BaseModel):
     job: dict[str, Any]
     model: dict[str, Any]
     checkpoint: list[str] = Field(
+        repr=False,
         description="URLs of the images' states, by index; empty: every image starts anew. One "
-        "that is not found starts anew too."
+        "that is not found starts anew too.",
     )
 
 
@@ -122,7 +123,7 @@ class UploadRequest(_Strict):
 class Upload(BaseModel):
     """Where to PUT the bytes: at once, for the URL is good for some minutes and is a secret."""
 
-    url: str
+    url: str = Field(repr=False)
     headers: dict[str, str]
 
 
@@ -184,7 +185,9 @@ class ModelFileView(BaseModel):
     size_bytes: int
     sha256: str = Field(description="In hex; empty where it is not known.")
     version: str = Field(description="Tells contents of one name apart where no digest does.")
-    url: str = Field(description="Answers byte ranges. Good for some minutes, and a secret.")
+    url: str = Field(
+        repr=False, description="Answers byte ranges. Good for some minutes, and a secret."
+    )
 
 
 class ModelFilesView(BaseModel):

@@ -15,6 +15,7 @@ from sfumato.adapters.processes import ProcessWorkerPool
 from sfumato.api.app import create_app
 from sfumato.api.context import ApiContext, RemoteParts
 from sfumato.api.schemas import RuntimeReport
+from sfumato.api.workers import LISTED_SECONDS
 from sfumato.bootstrap.folder import hold
 from sfumato.bootstrap.listening import listen
 from sfumato.bootstrap.logs import configure_logging
@@ -178,8 +179,10 @@ def _context(
 
     async def report(runtime: str) -> RuntimeReport:
         counts = await parts.store.counts(runtime)
+        heard_of = await parts.workers.list(since=parts.clock.now() - LISTED_SECONDS)
+        theirs = {worker.name for worker in heard_of if worker.runtime == runtime}
         return RuntimeReport(
-            workers=supervisor.workers(runtime),
+            workers=sorted(theirs.union(supervisor.workers(runtime))),
             queued=counts.queued,
             running=counts.running,
             waiting=supervisor.why_waiting(runtime) if counts.queued else None,

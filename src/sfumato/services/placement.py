@@ -147,7 +147,7 @@ class Supervisor:
     def why_waiting(self, runtime: str) -> str | None:
         """Why the job at the head of a runtime's queue is not running yet."""
         state = self._states.get(runtime)
-        if state is None:
+        if state is None or not state.runtime.max_workers:  # its workers are started elsewhere
             return None
         if self._pool.running(runtime):
             return "starting a worker" if not state.crashes else "starting a worker again"
