@@ -54,7 +54,7 @@ class ApiContext:
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def _context(request: Request) -> ApiContext:
+async def _context(request: Request) -> ApiContext:  # not a plain function: that gets a thread
     context = request.app.state.context
     assert isinstance(context, ApiContext)  # noqa: S101 - create_app put it there
     return context

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sfumato.core.errors import Overloaded, Unavailable
 from sfumato.core.ids import new_job_id
@@ -21,6 +23,18 @@ log = logging.getLogger(__name__)
 _RANDOM_SEED_BITS = 32
 #: Seconds for which a look at the models is good enough for a name that is not among them.
 _CATALOG_AGE = 1.0
+
+
+#: Seconds for which a count of the queued jobs is good.
+_COUNT_SECONDS = 0.25
+
+
+@dataclass(slots=True)
+class _Queued:
+    """How many jobs of a runtime are queued, as far as this process knows."""
+
+    number: int = 0
+    counted_at: float = -math.inf
 
 
 class Submission:
@@ -48,6 +62,7 @@ class Submission:
         self._clock = clock
         self._limits = limits or Limits()
         self._max_queued = max_queued
+        self._queued: dict[str, _Queued] = {}
 
     async def submit(
         self,
@@ -102,10 +117,17 @@ class Submission:
         )
 
     async def _admit(self, runtime: str) -> None:
-        counts = await self._store.counts(runtime)
-        if counts.queued >= self._max_queued:
+        known = self._queued.setdefault(runtime, _Queued())
+        now = self._clock.monotonic()
+        # To count takes the longer the more there are, so that is done now and then; in between
+        # every submission of ours counts as one more.
+        if known.number >= self._max_queued or now - known.counted_at >= _COUNT_SECONDS:
+            known.counted_at = now
+            known.number = (await self._store.counts(runtime)).queued
+        known.number += 1
+        if known.number > self._max_queued:
             raise Overloaded(
-                f"{counts.queued} jobs wait for the runtime {runtime!r}, which is as many as this "
+                f"{known.number - 1} jobs wait for the runtime {runtime!r}, which is as many as this "
                 "server accepts. Try again later; the jobs already accepted are kept.",
                 retry_after=10.0,
             )

@@ -8,7 +8,15 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from sfumato.core.errors import JobFinished, NotFound
 from sfumato.core.events import Event
 from sfumato.core.job import Attempt, Job, JobStatus
-from sfumato.core.ports import Clock, ImageStore, JobPage, JobQueue, JobStore, StoredObject
+from sfumato.core.ports import (
+    COUNTED_AHEAD,
+    Clock,
+    ImageStore,
+    JobPage,
+    JobQueue,
+    JobStore,
+    StoredObject,
+)
 from sfumato.services.submission import ring_for
 from sfumato.services.watching import JobWatcher
 
@@ -93,7 +101,8 @@ class Tracking:
             return None
         ahead = await self._store.queued_ahead(job)
         if ahead:
-            return f"queued behind {ahead}"
+            more = " or more" if ahead == COUNTED_AHEAD else ""
+            return f"queued behind {ahead}{more}"
         return self._why_waiting(job.runtime) or "waiting for a worker to answer"
 
     async def image(self, job_id: str, index: int) -> StoredObject:

@@ -21,6 +21,7 @@ from sfumato.core.job import (
     Timings,
 )
 from sfumato.core.ports import (
+    COUNTED_AHEAD,
     Change,
     JobCounts,
     JobPage,
@@ -84,10 +85,11 @@ class MemoryJobStore:
         return JobCounts(len(queued), len(running), oldest)
 
     async def queued_ahead(self, job: Job) -> int:
-        return sum(
+        ahead = sum(
             other.runtime == job.runtime and _turn(other) < _turn(job)
             for other in self._of(JobStatus.QUEUED)
         )
+        return min(ahead, COUNTED_AHEAD)
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         return tuple(self._attempts.get(job_id, ()))

@@ -23,10 +23,8 @@ from sfumato.core.job import (
     JobStatus,
     Timings,
 )
-from sfumato.core.ports import Change, JobCounts, JobPage
+from sfumato.core.ports import COUNTED_AHEAD, Change, JobCounts, JobPage
 
-_ID_IS_USED = select(jobs.c.id).where(jobs.c.id == bindparam("used"))
-_NEW_JOB = jobs.insert()
 _NEW_ATTEMPT = attempts.insert()
 _JOB = select(jobs).where(jobs.c.id == bindparam("wanted"))
 _OF_KEY = select(jobs).where(jobs.c.idempotency_key == bindparam("key"))
@@ -36,6 +34,19 @@ _COUNTS = (
     .where(jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.RUNNING.value]))
     .group_by(jobs.c.status)
 )
+_AHEAD = select(jobs.c.id).where(
+    jobs.c.runtime == bindparam("of_runtime"),
+    jobs.c.status == JobStatus.QUEUED.value,
+    or_(
+        jobs.c.priority > bindparam("its_priority"),
+        and_(
+            jobs.c.priority == bindparam("its_priority"),
+            tuple_(jobs.c.created_at, jobs.c.id)
+            < tuple_(bindparam("its_time"), bindparam("its_id")),
+        ),
+    ),
+)
+_COUNT_AHEAD = select(func.count()).select_from(_AHEAD.limit(COUNTED_AHEAD).subquery())
 _EVENTS = (
     select(events)
     .where(events.c.job_id == bindparam("of_job"), events.c.number > bindparam("after"))
@@ -49,6 +60,8 @@ class SqlJobStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        new_job = database.insert(jobs).on_conflict_do_nothing()
+        self._new_job = new_job.execution_options(preserve_rowcount=True)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -79,14 +92,13 @@ class SqlJobStore:
         return JobCounts(queued, running, oldest)
 
     async def queued_ahead(self, job: Job) -> int:
-        priority = job.request.priority
-        older = tuple_(jobs.c.created_at, jobs.c.id) < tuple_(job.created_at, job.id)
-        statement = select(func.count()).where(
-            jobs.c.runtime == job.runtime,
-            jobs.c.status == JobStatus.QUEUED.value,
-            or_(jobs.c.priority > priority, and_(jobs.c.priority == priority, older)),
-        )
-        return await self._database.read(lambda c: int(c.scalar(statement) or 0))
+        values = {
+            "of_runtime": job.runtime,
+            "its_priority": job.request.priority,
+            "its_time": job.created_at,
+            "its_id": job.id,
+        }
+        return await self._database.read(lambda c: int(c.scalar(_COUNT_AHEAD, values) or 0))
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
         statement = select(attempts).where(attempts.c.job_id == job_id).order_by(attempts.c.number)
@@ -126,13 +138,11 @@ class SqlJobStore:
         values = job_values(job, idempotency_key)
 
         def work(connection: Connection) -> Row[Any] | None:
-            if idempotency_key is not None:
+            if connection.execute(self._new_job, values).rowcount == 0:
                 first = connection.execute(_OF_KEY, {"key": idempotency_key}).one_or_none()
                 if first is not None:
                     return _same_request(first, values["request_hash"])
-            if connection.scalar(_ID_IS_USED, {"used": job.id}) is not None:
                 raise Conflict(f"There is a job {job.id} already; it is untouched.", field="id")
-            connection.execute(_NEW_JOB, values)
             changes.note(connection, job.id, 1, NewEvent(EventKind.QUEUED, job.created_at))
             return None
 

@@ -18,7 +18,7 @@ from sfumato.core.ports.job_queue import (
     QueueTraits,
     Ring,
 )
-from sfumato.core.ports.job_store import Change, JobCounts, JobPage, JobStore
+from sfumato.core.ports.job_store import COUNTED_AHEAD, Change, JobCounts, JobPage, JobStore
 from sfumato.core.ports.model_catalog import ModelCatalog
 from sfumato.core.ports.model_files import BytesProgress, ModelFiles
 from sfumato.core.ports.model_reader import ModelReader
@@ -33,6 +33,7 @@ from sfumato.core.ports.worker_registry import (
 from sfumato.core.ports.worker_tokens import WorkerToken, WorkerTokens
 
 __all__ = [
+    "COUNTED_AHEAD",
     "FORGOTTEN_AFTER",
     "MAX_DELIVERIES",
     "Assignment",

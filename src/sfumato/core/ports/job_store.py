@@ -17,6 +17,9 @@ from sfumato.core.job import (
     Timings,
 )
 
+#: Most that :meth:`JobStore.queued_ahead` answers.
+COUNTED_AHEAD = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
@@ -71,7 +74,8 @@ class JobStore(Protocol):
     async def counts(self, runtime: str) -> JobCounts: ...
 
     async def queued_ahead(self, job: Job) -> int:
-        """How many queued jobs of its runtime go before it: higher priority, or as high and older."""
+        """How many queued jobs of its runtime go before it: higher priority, or as high and older.
+        They are counted up to ``COUNTED_AHEAD``, so that a long queue costs no more to look at."""
         ...
 
     async def attempts(self, job_id: str) -> Sequence[Attempt]:
