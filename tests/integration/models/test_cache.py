@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -351,15 +351,43 @@ CHILD = """
 """
 
 
-def killed_in_mid_copy(folder: Path) -> None:
-    """A process that copies a model is killed with -9 when half of it is here."""
+@contextlib.contextmanager
+def copying(folder: Path) -> Iterator[None]:
+    """A process that has copied half a model, and gets no further; killed with -9 at the end."""
     command = [sys.executable, "-c", textwrap.dedent(CHILD), str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
-        for line in child.stdout:
-            if int(line) == 32 * MIB + 100:
-                break
-        child.send_signal(signal.SIGKILL)
+        try:
+            for line in child.stdout:
+                if int(line) == 32 * MIB + 100:
+                    break
+            yield
+        finally:
+            child.send_signal(signal.SIGKILL)
+
+
+def killed_in_mid_copy(folder: Path) -> None:
+    with copying(folder):
+        pass
+
+
+async def test_a_worker_that_waits_for_another_takes_over_when_that_is_killed(
+    tmp_path: Path,
+) -> None:
+    model = model_of("photo", 64 * MIB, 100)
+    source, told = Made(model), asyncio.Queue[int]()
+
+    async def use() -> ModelInfo:
+        cache = cache_of(tmp_path, source)
+        async with cache.hold(model, lambda done, _total: told.put_nowait(done)) as local:
+            return local
+
+    with copying(tmp_path):
+        using = asyncio.create_task(use())
+        assert await told.get() >= 32 * MIB, "it sees what the other has"
+        assert source.reads == []
+    check(model, await using)
+    assert ("part/1.bin", 0) not in source.reads
 
 
 async def test_a_killed_worker_leaves_nothing_that_is_served(tmp_path: Path) -> None:
