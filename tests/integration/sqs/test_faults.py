@@ -88,6 +88,7 @@ async def test_a_start_without_a_server_says_what_to_look_at(server: PrivateAws)
         ("sqs://key:hush@eu-west-1/x", "holds a user or a password"),
         ("sqs://eu-west-1/a.b", "needs a name"),
         ("sqs://eu-west-1/x?tpic=y", "unknown option 'tpic'"),
+        ("sqs://eu-west-1/x?topic=a.b", "names no SNS topic"),
         ("sqs:///x", "names no region"),
     ],
 )

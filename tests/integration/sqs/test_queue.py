@@ -150,6 +150,23 @@ async def test_a_cancelled_receiver_leaves_what_comes_after_it(
     assert not caplog.messages
 
 
+@pytest.mark.parametrize("timeout", [0.0, PATIENCE], ids=["a look", "a poll"])
+async def test_what_a_cancelled_receiver_took_is_back_at_once(
+    queue: SqsJobQueue, timeout: float
+) -> None:
+    for milliseconds in (0, 1, 2, 4, 8, 16, 32):
+        await queue.ring(Ring("j", "sd15"))
+        receiving = asyncio.create_task(queue.receive(["sd15"], visibility=43_200, timeout=timeout))
+        await asyncio.sleep(milliseconds / 1000)
+        if not receiving.cancel() and (taken := receiving.result()):  # it was faster
+            await taken.release()
+        await asyncio.wait([receiving])
+        delivery = await queue.receive(["sd15"], visibility=43_200, timeout=PATIENCE)
+        assert delivery is not None
+        await delivery.ack()
+    assert await queue.depth("sd15") == QueueDepth(0, 0)
+
+
 async def test_a_longer_delay_than_sqs_has_is_cut(queue: SqsJobQueue) -> None:
     await queue.ring(Ring("j", "sd15"), delay=10_000)
     assert await queue.depth("sd15") == QueueDepth(ready=0, hidden=1)

@@ -11,6 +11,7 @@ from sfumato.core.errors import StartupRefused
 
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d+")
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_TOPIC = re.compile(r"(arn:[a-z-]+:sns:[a-z0-9-]+:\d+:)?[A-Za-z0-9_-]{1,256}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class SqsAddress:
             problem = "names no region of AWS"
         elif not _NAME.fullmatch(name):
             problem = "needs a name of letters, digits, - and _, 80 at most"
+        elif not _TOPIC.fullmatch(given.get("topic", "x")):
+            problem = "names no SNS topic"
         elif unknown := sorted(given.keys() - set(options)):
             problem = f"has the unknown option {unknown[0]!r}"
         else:
