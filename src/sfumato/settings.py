@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sfumato.core.errors import StartupRefused
@@ -20,10 +27,18 @@ _Port = Annotated[int, Field(ge=0, le=65535)]
 _Seconds = Annotated[float, Field(gt=0)]
 
 
+def _named(name: str, theirs: str, *, default: Any, repr: bool = True) -> Any:  # noqa: A002
+    """A field that is also read from the variable in which another system has it."""
+    names = AliasChoices(f"SFUMATO_{name.upper()}", theirs)
+    return Field(default=default, validation_alias=names, repr=repr)
+
+
 class Settings(BaseSettings):
     """How this process runs. Times are seconds, sizes pixels."""
 
-    model_config = SettingsConfigDict(env_prefix="SFUMATO_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="SFUMATO_", extra="forbid", frozen=True, populate_by_name=True
+    )
 
     #: Folder of the embedded database, pictures and models.
     data: Path = Field(default_factory=lambda: Path(platformdirs.user_data_dir("sfumato")))
@@ -52,8 +67,14 @@ class Settings(BaseSettings):
     #: The model of requests that name none.
     default_model: str = "starter"
 
-    #: Requests of another system, for ``sfumato worker --tasks``: sqs://region/queue.
-    tasks_url: str | None = Field(default=None, repr=False)
+    #: Requests of another system, for ``sfumato worker --tasks``: sqs://region/queue or amqp://…
+    tasks_url: str | None = _named("tasks_url", "AMQP_URL", default=None, repr=False)
+    #: Their queue in RabbitMQ.
+    tasks_queue: str = _named("tasks_queue", "Q_NAME", default="tasks")
+    #: Stop after one of them; as ``--once``.
+    tasks_once: bool = _named("tasks_once", "EXIT_AFTER_ONE_TASK", default=False)
+    #: A file that exists exactly while one of them is under way.
+    tasks_flag_file: Path | None = _named("tasks_flag_file", "FLAG_FILE", default=None)
     #: Where their results go, by that system's own names; None: where pictures are kept.
     tasks_results_url: str | None = None
     #: SNS topic that is told of each result.
@@ -82,6 +103,14 @@ class Settings(BaseSettings):
     retention_days: Annotated[float, Field(gt=0)] | None = None
     log_level: str = "INFO"
 
+    @field_validator("tasks_once", "tasks_flag_file", mode="before")
+    @classmethod
+    def _empty_is_off(cls, value: Any, info: ValidationInfo) -> Any:
+        """Another system's manifests set a variable to nothing to switch it off."""
+        if value != "":
+            return value
+        return None if info.field_name == "tasks_flag_file" else False
+
     @field_validator("data", mode="after")
     @classmethod
     def _expand(cls, folder: Path) -> Path:
@@ -99,6 +128,7 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"]) or "settings"
+            name = name.lower().removeprefix("sfumato_")  # an alias is told as it stands
             raise StartupRefused(
                 f"The setting {name} (variable SFUMATO_{name.upper()}) is "
                 f"{first['input']!r}: {first['msg']}.",

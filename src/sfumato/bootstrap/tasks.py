@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,6 +19,10 @@ from sfumato.services.recovery import Recovery
 from sfumato.services.submission import Submission
 from sfumato.services.tracking import Tracking
 from sfumato.settings import Settings
+
+log = logging.getLogger(__name__)
+
+_ACCEPTED = "amqp://…, amqps://… or sqs://region/queue"
 
 
 @contextlib.asynccontextmanager
@@ -57,6 +62,7 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
                 visibility=settings.lease,
                 max_tasks=settings.max_jobs,
                 once=once,
+                on_busy=_flag(settings.tasks_flag_file),
             )
         finally:
             sweeping.cancel()
@@ -98,16 +104,33 @@ async def _open_ends(
         raise StartupRefused(
             "--tasks needs SFUMATO_TASKS_URL.",
             field="tasks_url",
-            accepted="sqs://region/queue",
+            accepted=_ACCEPTED,
         )
     scheme = urlsplit(settings.tasks_url).scheme
     if scheme == "sqs":
         return await _open_sqs(settings, settings.tasks_url, results, clock)
+    if scheme in ("amqp", "amqps"):
+        return await _open_amqp(settings, settings.tasks_url, results)
     raise StartupRefused(
         f"SFUMATO_TASKS_URL has the scheme {scheme!r}, from which no tasks can be taken.",
         field="tasks_url",
-        accepted="sqs://region/queue",
+        accepted=_ACCEPTED,
     )
+
+
+async def _open_amqp(
+    settings: Settings, url: str, results: ObjectImageStore
+) -> tuple[TaskSource, TaskSink]:
+    try:
+        from sfumato.adapters.amqp import AmqpTaskSource, FlatTaskSink  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise StartupRefused(
+            "SFUMATO_TASKS_URL asks for RabbitMQ, whose client is not installed: "
+            "pip install 'sfumato[amqp]'.",
+            field="tasks_url",
+        ) from None
+    source = await AmqpTaskSource.open(url, queue=settings.tasks_queue)
+    return source, FlatTaskSink(results)
 
 
 async def _open_sqs(
@@ -136,6 +159,23 @@ async def _open_sqs(
         await sink.close()
         raise
     return source, sink
+
+
+def _flag(file: Path | None) -> Callable[[bool], None]:
+    """What keeps a file for as long as a task is under way; other containers look at it."""
+
+    def set_flag(busy: bool) -> None:  # noqa: FBT001 - as the intake tells it
+        if file is None:
+            return
+        try:
+            if busy:
+                file.touch()
+            else:
+                file.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("the flag file %s could not be changed: %s", file, error.strerror)
+
+    return set_flag
 
 
 def _url_of(place: str) -> str:

@@ -19,6 +19,9 @@ def work_on_tasks(
     """Work until idle or told to stop; arguments as of :func:`sfumato.bootstrap.work.work`."""
     configure_logging(settings)
     let_engine_run()
+    once = once or settings.tasks_once
+    # Whoever scales it by the queue decides when it is one too many.
+    idle_timeout = 0.0 if idle_timeout is None else idle_timeout
     terms = terms_of(settings, runtime=runtime, name=name, idle_timeout=idle_timeout, once=once)
     settings.data.mkdir(parents=True, exist_ok=True)  # there may be no service that made it
     asyncio.run(_work_on_tasks(settings, terms))

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
 
 from sfumato.adapters.amqp.link import ANSWER_SECONDS, Link, Session, answers
 from sfumato.adapters.amqp.messages import copy_of, deliveries_of, message_of, ring_of
-from sfumato.adapters.amqp.receiving import Hold, receive_from
+from sfumato.adapters.amqp.receiving import Hold, receive_from, stoppable
 from sfumato.adapters.amqp.topology import DELAYS, Topology, count, delay_level, refusals
-from sfumato.core.errors import Unavailable
 from sfumato.core.ports import MAX_DELIVERIES, QueueDepth, QueueTraits, Ring
 
 log = logging.getLogger(__name__)
@@ -29,7 +26,6 @@ _PRIORITIES_SINCE = (4, 3)
 _LONGEST_WAIT = 60.0
 #: Seconds for which a call waits for a broker that is away.
 _PATIENCE = 5.0
-_FIRST_PAUSE = 0.02
 
 
 class AmqpDelivery:
@@ -56,7 +52,8 @@ class AmqpJobQueue:
 
     ``hidden`` in its depth counts what this process holds and all that is delayed; RabbitMQ tells
     only its management API what other processes hold. Ring and release wait for the broker's
-    confirmation. A delay is at least a second, and rounded up to the next power of two.
+    confirmation. A delay is at least a second, and rounded up to the next length
+    that there is a queue for.
     """
 
     def __init__(self, link: Link, topology: Topology, version: tuple[int, ...]) -> None:
@@ -108,20 +105,9 @@ class AmqpJobQueue:
     async def receive(
         self, runtimes: Sequence[str], *, visibility: float, timeout: float
     ) -> AmqpDelivery | None:
-        stop = asyncio.Event()
-        receiving = asyncio.create_task(
-            self._receive(runtimes, visibility=visibility, timeout=timeout, stop=stop)
+        return await stoppable(
+            lambda stop: self._receive(runtimes, visibility=visibility, timeout=timeout, stop=stop)
         )
-        try:
-            return await asyncio.shield(receiving)
-        except asyncio.CancelledError:
-            # A message may be on its way to us: wait for the answer, and send it back.
-            stop.set()
-            with contextlib.suppress(Unavailable):
-                delivery = await receiving
-                if delivery is not None:
-                    await delivery.release()
-            raise
 
     async def depth(self, runtime: str) -> QueueDepth:
         async def look(session: Session) -> QueueDepth:
@@ -243,26 +229,15 @@ class AmqpJobQueue:
         patience: float = _PATIENCE,
         stop: asyncio.Event | None = None,
     ) -> _Result:
-        """Do it on a standing connection, again on the next one if that breaks, for ``patience``
-        seconds or until ``stop`` is set."""
-        loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + patience, _FIRST_PAUSE
-        while True:
-            session = await self._link.session(patience=deadline - loop.time(), stop=stop)
-            try:
-                with answers(aim):
-                    await self._declare(session, *runtimes)
-                    return await act(session)
-            except Unavailable as error:
-                match error.__cause__:
-                    case TimeoutError():
-                        await self._link.give_up_unless_it_answers(session)
-                    case ChannelNotFoundEntity() | DeliveryError():
-                        self._declared.clear()  # somebody deleted a queue of ours
-                if loop.time() + pause >= deadline or (stop is not None and stop.is_set()):
-                    raise
-            await asyncio.sleep(pause)
-            pause = min(1.0, 2 * pause)
+        """Do it where the runtimes' queues are; arguments as of :meth:`Link.run`."""
+
+        async def ready(session: Session) -> _Result:
+            await self._declare(session, *runtimes)
+            return await act(session)
+
+        return await self._link.run(
+            aim, ready, patience=patience, stop=stop, missing=self._declared.clear
+        )
 
     async def _declare(self, session: Session, *runtimes: str) -> None:
         """Declare the exchanges, and each runtime's queues, once."""

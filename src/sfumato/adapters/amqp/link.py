@@ -11,9 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import aio_pika
@@ -22,7 +23,9 @@ from aio_pika.exceptions import (
     AMQPError,
     AuthenticationError,
     ChannelInvalidStateError,
+    ChannelNotFoundEntity,
     ConnectionClosed,
+    DeliveryError,
     InvalidFrameError,
     ProbableAuthenticationError,
 )
@@ -42,6 +45,8 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 #: Channels that are kept open for the next delivery.
 _IDLE_CHANNELS = 32
 _VERSION_PARTS = 2
+
+_Result = TypeVar("_Result")
 
 
 @contextlib.contextmanager
@@ -81,7 +86,7 @@ class Session:
             channel = self.idle.pop()
             if not channel.is_closed:
                 return channel
-        channel = await self._open_channel()
+        channel = await self._open_channel(confirms=False)
         await channel.set_qos(prefetch_count=1, timeout=ANSWER_SECONDS)
         return channel
 
@@ -170,6 +175,41 @@ class Link:
         else:
             self._pause = 0.0
             log.info("connected to RabbitMQ again")
+
+    async def run(
+        self,
+        aim: str,
+        act: Callable[[Session], Awaitable[_Result]],
+        *,
+        patience: float,
+        stop: asyncio.Event | None = None,
+        missing: Callable[[], None] = lambda: None,
+    ) -> _Result:
+        """Do it on a standing connection, again on the next one if that breaks, for ``patience``
+        seconds or until ``stop`` is set.
+
+        Args:
+            missing: called when a queue or exchange is not there any more.
+
+        Raises ``Unavailable``.
+        """
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + patience, _FIRST_PAUSE
+        while True:
+            session = await self.session(patience=deadline - loop.time(), stop=stop)
+            try:
+                with answers(aim):
+                    return await act(session)
+            except Unavailable as error:
+                match error.__cause__:
+                    case TimeoutError():
+                        await self.give_up_unless_it_answers(session)
+                    case ChannelNotFoundEntity() | DeliveryError():
+                        missing()
+                if loop.time() + pause >= deadline or (stop is not None and stop.is_set()):
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_PAUSE, 2 * pause)
 
     async def give_up_unless_it_answers(self, session: Session) -> None:
         """After a call without an answer: a queue without a leader must not cost the connection
@@ -265,7 +305,7 @@ def _virtual_host(url: str) -> str:
 def _reason(error: Exception) -> str:
     """The operating system's words for it, without addresses."""
     match error.args:
-        case (int(), str(words), *_):
-            return words
+        case (int(number), str(words), *_):
+            return os.strerror(number) if number > 0 else words
         case _:
             return type(error).__name__

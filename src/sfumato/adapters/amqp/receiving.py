@@ -7,9 +7,10 @@ message that is not acknowledged in time, and gives back all that the channel ha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeVar
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 
@@ -103,6 +104,35 @@ class Hold:
             await self._expired(self)
         except Unavailable as error:
             log.info("a message came back with its connection: %s", error)
+
+
+class _Releasable(Protocol):
+    async def release(self) -> None: ...
+
+
+_Delivery = TypeVar("_Delivery", bound=_Releasable)
+
+
+async def stoppable(
+    receive: Callable[[asyncio.Event], Coroutine[Any, Any, _Delivery | None]],
+) -> _Delivery | None:
+    """A receive that takes nothing with it when it is cancelled.
+
+    Args:
+        receive: ends soon after the event that it is given is set.
+    """
+    stop = asyncio.Event()
+    receiving = asyncio.create_task(receive(stop))
+    try:
+        return await asyncio.shield(receiving)
+    except asyncio.CancelledError:
+        # A message may be on its way to us: wait for the answer, and send it back.
+        stop.set()
+        with contextlib.suppress(Unavailable):
+            delivery = await receiving
+            if delivery is not None:
+                await delivery.release()
+        raise
 
 
 async def receive_from(

@@ -10,7 +10,8 @@
 ======================================= =========================================================
 
 A queue serves its messages in order, so one that waits long would block those behind it. Hence one
-queue a length of delay, in powers of two; a delay is rounded up to the next.
+queue a length of delay; a delay is rounded up to the next. They are quorum queues too, though each
+costs the broker some memory: a classic queue lets go of what expires while its target has no leader.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from sfumato.adapters.amqp.link import ANSWER_SECONDS
 from sfumato.core.errors import StartupRefused
 
 #: Lengths of delay, in seconds.
-DELAYS = tuple(1 << power for power in range(13))
+DELAYS = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
 
 
 def delay_level(seconds: float) -> int:
@@ -77,37 +78,35 @@ class Topology:
             await channel.declare_exchange(name, kind, durable=True, timeout=ANSWER_SECONDS)
 
     async def declare(self, channel: AbstractChannel, runtime: str) -> None:
-        await _declare(channel, self.dead_queue(runtime), {"x-queue-type": "quorum"})
+        await _declare(channel, self.dead_queue(runtime), {})
         await _bind(channel, self.dead_queue(runtime), self.dead_exchange, runtime)
         await _declare(
             channel,
             self.queue(runtime),
             {
-                "x-queue-type": "quorum",
                 # Deliveries beyond the first; the adapter counts them too.
                 "x-delivery-limit": self.max_deliveries - 1,
-                "x-dead-letter-exchange": self.dead_exchange,
-                "x-dead-letter-routing-key": runtime,
-                # At least once needs a queue that refuses rather than drops when it is full.
-                "x-dead-letter-strategy": "at-least-once",
-                "x-overflow": "reject-publish",
+                **_dead_letters_to(self.dead_exchange, runtime),
             },
         )
         await _bind(channel, self.queue(runtime), self.exchange, runtime)
         for level in DELAYS:
-            await _declare(
-                channel,
-                self.delay_queue(runtime, level),
-                {
-                    "x-queue-type": "classic",
-                    "x-message-ttl": 1000 * level,
-                    "x-dead-letter-exchange": self.exchange,
-                    "x-dead-letter-routing-key": runtime,
-                },
-            )
+            waiting = {"x-message-ttl": 1000 * level, **_dead_letters_to(self.exchange, runtime)}
+            await _declare(channel, self.delay_queue(runtime, level), waiting)
+
+
+def _dead_letters_to(exchange: str, routing_key: str) -> dict[str, Any]:
+    return {
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-routing-key": routing_key,
+        # At least once needs a queue that refuses rather than drops when it is full.
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
 
 
 async def _declare(channel: AbstractChannel, name: str, arguments: dict[str, Any]) -> None:
+    arguments = {"x-queue-type": "quorum", **arguments}
     await channel.declare_queue(name, durable=True, arguments=arguments, timeout=ANSWER_SECONDS)
 
 
