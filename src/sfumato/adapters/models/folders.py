@@ -49,7 +49,7 @@ class _Known:
     """An entry as it was last read, and how its files looked then."""
 
     info: ModelInfo
-    witnesses: tuple[Path, ...]
+    witnesses: tuple[str, ...]
     signature: _Signature
 
     def unchanged(self) -> bool:
@@ -132,8 +132,8 @@ class FolderModelCatalog:
             # Whatever is wrong with one model must not hide the others.
             info = broken(entry.path.name, entry.layout, error)
         root = entry.path.parent if entry.layout is ModelLayout.CHECKPOINT else entry.path
-        files = (root / file.path for file in info.files)
-        witnesses = tuple(dict.fromkeys((*entry.witnesses, *files)))
+        weights = (root / file.path for file in info.files if file.path.endswith(".safetensors"))
+        witnesses = tuple(dict.fromkeys(map(str, (*entry.witnesses, *weights))))
         stamps = tuple(_stamp(path) for path in witnesses)
         return _Known(replace(info, path=str(entry.path)), witnesses, stamps)
 
@@ -215,7 +215,7 @@ def _with_digests(info: ModelInfo, tree: Tree) -> ModelInfo:
     return replace(info, name=added.name, files=files)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: str) -> tuple[int, int]:
     try:
         found = os.stat(path)  # noqa: PTH116 - half the cost of Path.stat, on every request
     except OSError:
