@@ -181,18 +181,19 @@ async def image_upload(
 
 @router.put(f"{_ATTEMPT}/images/{{index}}", status_code=204)
 async def put_image(caller: CallerDep, attempt: AttemptDep, index: Index, request: Request) -> None:
-    """A picture's bytes, for a service whose pictures lie in no bucket."""
+    """A picture's bytes, for a service whose pictures lie in no bucket; watchers are told."""
     media_type = image_type(request)
     key = await caller.parts.work.image_key(caller.worker, attempt, index)
     data = await read_bytes(request, limit=MAX_BLOB_BYTES)
     await caller.parts.images.put(key, data, media_type=media_type)
+    await caller.parts.work.stored(caller.worker, attempt, index, len(data))
 
 
 @router.post(f"{_ATTEMPT}/images/{{index}}", status_code=204, openapi_extra=openapi_body(Stored))
 async def image_stored(
     caller: CallerDep, attempt: AttemptDep, index: Index, request: Request
 ) -> None:
-    """The picture is uploaded; it is looked for, and watchers are told."""
+    """The picture is in the bucket; it is looked for, and watchers are told."""
     body = await read_json(request, Stored)
     await caller.parts.work.stored(caller.worker, attempt, index, body.size_bytes)
 

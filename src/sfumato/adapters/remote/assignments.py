@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from sfumato.adapters.remote.connection import RemoteConnection
 from sfumato.core import wire
@@ -81,6 +82,8 @@ class RemoteAssignments:
         self._locate = locate
         self._held: dict[_Key, _Held] = {}
         self._beat = asyncio.Lock()
+        #: Once the service has said that it has no bucket for workers.
+        self._uploads_here = False
 
     async def next(self, *, timeout: float) -> Assignment | None:
         deadline = self._clock.monotonic() + timeout
@@ -190,10 +193,10 @@ class RemoteAssignments:
         job = assignment.job
         path = f"{_path(assignment)}/images/{image.index}"
         try:
-            await self._upload(path, image.data, {"media_type": image.media_type})
-            await self._connection.call(
-                "POST", path, {"size_bytes": len(image.data)}, patience=_WRITE_PATIENCE
-            )
+            asked = {"media_type": image.media_type}
+            if await self._upload(path, image.data, asked, media_type=image.media_type):
+                told = {"size_bytes": len(image.data)}
+                await self._connection.call("POST", path, told, patience=_WRITE_PATIENCE)
         except _NOT_OURS as error:
             # As beside the store, the end of the attempt will tell that it was lost.
             log.debug("job %s: %s", job.id, error)
@@ -208,19 +211,28 @@ class RemoteAssignments:
             seed=image.seed,
         )
 
-    async def _upload(self, path: str, data: bytes, body: Mapping[str, Any] | None = None) -> None:
-        """Ask where to put an object, and put it there. A URL that has expired is asked for anew
-        by whoever tries the whole again."""
-        place = await self._connection.call(
-            "POST", f"{path}/upload", body, patience=_WRITE_PATIENCE
-        )
-        if place is None:
-            raise Unavailable("The service does not say where to store a picture.")
-        try:
-            await self._connection.put(
-                place["url"], data, place["headers"], patience=_WRITE_PATIENCE
+    async def _upload(
+        self, path: str, data: bytes, asked: Mapping[str, Any] | None, *, media_type: str
+    ) -> bool:
+        """Put an object where the service wants it: True in its bucket, of which it does not hear
+        by itself, False with the service. A bucket's URL is asked for each time, as it expires."""
+        if not self._uploads_here:
+            place = await self._connection.call(
+                "POST", f"{path}/upload", asked, patience=_WRITE_PATIENCE
             )
-        except NotFound as error:
+            if place is None:
+                raise Unavailable("The service does not say where to store a picture.")
+            if urlsplit(place["url"]).scheme:
+                await self._put(place["url"], data, place["headers"])
+                return True
+            self._uploads_here = True
+        await self._put(f"/v1/worker{path}", data, {"Content-Type": media_type})
+        return False
+
+    async def _put(self, url: str, data: bytes, headers: Mapping[str, str]) -> None:
+        try:
+            await self._connection.put(url, data, headers, patience=_WRITE_PATIENCE)
+        except NotFound as error:  # a URL that has expired: whoever tries again gets a new one
             raise Unavailable(error.message) from None
 
     async def complete(
@@ -256,7 +268,8 @@ class RemoteAssignments:
     ) -> bool:
         try:
             for index, blob in checkpoint.items():
-                await self._upload(f"{_path(assignment)}/checkpoints/{index}", blob)
+                path = f"{_path(assignment)}/checkpoints/{index}"
+                await self._upload(path, blob, None, media_type="application/octet-stream")
         except _NOT_OURS:
             self._held.pop(_key(assignment), None)
             return False
