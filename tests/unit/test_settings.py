@@ -66,3 +66,24 @@ def test_every_setting_is_documented_and_nothing_else() -> None:
     page = Path(__file__).parents[2] / "docs" / "reference" / "settings.md"
     named = set(re.findall(r"^\| `SFUMATO_([A-Z0-9_]+)` ", page.read_text(), re.MULTILINE))
     assert named == {name.upper() for name in Settings.model_fields}
+
+
+def test_another_systems_variables_count_where_ours_say_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "AMQP_URL": "amqp://there",
+        "Q_NAME": "theirs",
+        "EXIT_AFTER_ONE_TASK": "1",
+        "FLAG_FILE": "",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.load()
+    assert (settings.tasks_url, settings.tasks_queue) == ("amqp://there", "theirs")
+    assert (settings.tasks_once, settings.tasks_flag_file) == (True, None)
+    monkeypatch.setenv("SFUMATO_TASKS_QUEUE", "ours")
+    assert Settings.load().tasks_queue == "ours"
+    monkeypatch.setenv("EXIT_AFTER_ONE_TASK", "perhaps")
+    with pytest.raises(StartupRefused, match=r"variable SFUMATO_TASKS_ONCE\)") as caught:
+        Settings.load()
+    assert caught.value.field == "tasks_once"

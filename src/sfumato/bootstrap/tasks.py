@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from sfumato.adapters.objects import ObjectImageStore
 from sfumato.bootstrap.images import bucket_options
 from sfumato.bootstrap.parts import Parts
-from sfumato.core.errors import StartupRefused
+from sfumato.core.errors import SfumatoError, StartupRefused
 from sfumato.core.ports import Clock, TaskSink, TaskSource
 from sfumato.services.intake import Intake
 from sfumato.services.recovery import Recovery
@@ -38,7 +38,7 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
         recovery = Recovery(
             store=parts.store, queue=parts.queue, images=parts.images, clock=parts.clock
         )
-        sweeping = asyncio.create_task(recovery.run(interval=settings.lease / 3))
+        sweeping = asyncio.create_task(_recover(recovery, interval=settings.lease / 3))
         try:
             yield Intake(
                 source=source,
@@ -67,6 +67,15 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
         finally:
             sweeping.cancel()
             await asyncio.wait((sweeping,))
+
+
+async def _recover(recovery: Recovery, *, interval: float) -> None:
+    """Also what an earlier process left: a job that it had made, and not yet rung for."""
+    try:
+        await recovery.start()
+    except SfumatoError as error:
+        log.warning("recovery begins later: %s", error)
+    await recovery.run(interval=interval)
 
 
 @contextlib.asynccontextmanager
