@@ -124,7 +124,7 @@ class AssignmentsContract:
     # -- claims ----------------------------------------------------------------------------------
 
     async def test_a_job_is_claimed_with_its_model(self, house: House, worker: Assignments) -> None:
-        job = await house.submit("schön \N{SNOWMAN}", seed=2**64 - 1, metadata={"a": [1]})
+        job = await house.submit("schön \N{SNOWMAN}", seed=2**64 - 1)
         assignment = await must_claim(worker)
         claimed = assignment.job
         assert (claimed.id, claimed.attempt, claimed.status) == (job.id, 1, JobStatus.RUNNING)

@@ -1,7 +1,7 @@
 """An assignment as plain data, for a worker elsewhere.
 
-What goes over the wire is what a worker draws from, and no more: no idempotency key, no path of
-the service's own disk, no place of a bucket.
+What goes over the wire is what a worker draws from, and no more: not the caller's own metadata, no
+path of the service's disk, no place of a bucket.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def job_to_data(job: Job) -> dict[str, Any]:
     """A running job as its worker needs it."""
     return {
         **{name: getattr(job, name) for name in _JOB},
-        "request": job.request.as_dict(),
+        "request": {**job.request.as_dict(), "metadata": {}},
         "settings": asdict(job.settings),
         "notes": list(job.notes),
     }

@@ -174,6 +174,15 @@ async def test_no_worker_touches_anothers_attempt(
     assert (await house.store.get(job.id)).status is JobStatus.RUNNING
 
 
+async def test_a_worker_is_told_what_to_draw_and_no_more(house: House, caller: Caller) -> None:
+    await house.submit("a castle", metadata={"customer": "secret"})
+    body = {"runtime": "default", "wait": 5}
+    answer = await caller("POST", "/claim", json=body)
+    assert answer.json()["job"]["request"]["prompt"] == "a castle"
+    assert "secret" not in answer.text
+    assert {"path", "source"}.isdisjoint(answer.json()["model"])
+
+
 async def test_a_picture_that_is_not_there_completes_nothing(house: House, caller: Caller) -> None:
     job = await house.submit(num_images=2)
     path = await caller.claim()
