@@ -85,6 +85,8 @@ class Settings(BaseSettings):
     token: SecretStr | None = None
 
     lease: _Seconds = 30.0
+    #: Seconds after which the doorbell of a job that still waits is rung again.
+    ring_again_after: _Seconds = 120.0
     idle_timeout: _Seconds = 300.0
     #: What running jobs get to finish in when a worker is told to stop.
     grace: Annotated[float, Field(ge=0)] = 5.0

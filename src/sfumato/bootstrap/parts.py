@@ -46,13 +46,16 @@ class Parts:
 
 
 @contextlib.asynccontextmanager
-async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+async def open_parts(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Parts]:
     """Connect to everything; close it in reverse order.
+
+    Args:
+        clock: in place of the machine's own.
 
     Raises:
         StartupRefused: or a kind of it, naming the setting that is wrong. Nothing half-starts.
     """
-    clock = SystemClock()
+    clock = clock or SystemClock()
     async with contextlib.AsyncExitStack() as stack:
         database = Database.open(settings.resolved_database_url)
         stack.push_async_callback(database.close)

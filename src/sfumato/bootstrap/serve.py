@@ -23,6 +23,7 @@ from sfumato.bootstrap.parts import Parts, open_parts
 from sfumato.bootstrap.remote_service import open_remote
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
 from sfumato.core.errors import SfumatoError
+from sfumato.core.ports import Clock
 from sfumato.services.placement import Scaling, Supervisor
 from sfumato.services.recovery import Recovery
 from sfumato.services.submission import Submission
@@ -40,12 +41,14 @@ def serve(
     *,
     announce: Callable[[str], None],
     exit_with_stdin: bool = False,
+    clock: Clock | None = None,
 ) -> None:
     """Serve until told to stop; then drain the workers and leave no process behind.
 
     Args:
         announce: called with the service's URL once it listens.
         exit_with_stdin: stop when standard input ends, as it does when the parent dies.
+        clock: in place of the machine's own.
 
     Raises:
         StartupRefused: or a kind of it, before anything was started.
@@ -59,7 +62,8 @@ def serve(
             tell_folder(url, now)
             announce(url)
 
-        asyncio.run(_serve(settings, listener, listening, exit_with_stdin=exit_with_stdin))
+        import uvloop
+        uvloop.run(_serve(settings, listener, listening, clock, exit_with_stdin=exit_with_stdin))
 
 
 class _Server(uvicorn.Server):
@@ -78,10 +82,11 @@ async def _serve(
     settings: Settings,
     listener: socket.socket,
     listening: Callable[[float], None],
+    clock: Clock | None,
     *,
     exit_with_stdin: bool,
 ) -> None:
-    async with open_parts(settings) as parts:
+    async with open_parts(settings, clock=clock) as parts:
         pool = ProcessWorkerPool(worker_command, environment=settings.for_child())
         recovery = Recovery(
             store=parts.store,
@@ -89,6 +94,7 @@ async def _serve(
             images=parts.images,
             clock=parts.clock,
             retention=settings.retention_days and settings.retention_days * 86_400,
+            ring_again_after=settings.ring_again_after,
         )
         supervisor = Supervisor(
             runtimes=parts.runtimes,
