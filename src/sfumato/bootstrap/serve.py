@@ -62,8 +62,7 @@ def serve(
             tell_folder(url, now)
             announce(url)
 
-        import uvloop
-        uvloop.run(_serve(settings, listener, listening, clock, exit_with_stdin=exit_with_stdin))
+        asyncio.run(_serve(settings, listener, listening, clock, exit_with_stdin=exit_with_stdin))
 
 
 class _Server(uvicorn.Server):
