@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -361,6 +362,10 @@ def copying(folder: Path) -> Iterator[None]:
             for line in child.stdout:
                 if int(line) == 32 * MIB + 100:
                     break
+            small = list((folder / ".partial").rglob("1.bin"))
+            while not small:  # its bytes are there, but it gets its name once they are durable
+                time.sleep(0.005)
+                small = list((folder / ".partial").rglob("1.bin"))
             yield
         finally:
             child.send_signal(signal.SIGKILL)
