@@ -52,8 +52,8 @@ def ask(app: FastAPI) -> httpx.AsyncClient:
 
 
 @contextlib.asynccontextmanager
-async def serving(context: ApiContext, *others: ApiContext) -> AsyncIterator[str]:
-    """The app behind uvicorn on a free port of this machine; answers its address.
+async def serving(context: ApiContext, *others: ApiContext, port: int = 0) -> AsyncIterator[str]:
+    """The app behind uvicorn on this machine, by default on a free port; answers its address.
 
     With more contexts, each request goes to the next of so many replicas.
     """
@@ -63,7 +63,7 @@ async def serving(context: ApiContext, *others: ApiContext) -> AsyncIterator[str
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await next(replicas)(scope, receive, send)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.create_server(("127.0.0.1", port)) as listener:
         config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=10)
         server = uvicorn.Server(config)
         running = asyncio.create_task(server._serve([listener]))

@@ -177,7 +177,10 @@ class RemoteAssignments:
     async def loading(
         self, assignment: Assignment, *, fetched: tuple[int, int] | None = None
     ) -> None:
-        await self._tell(assignment, "loading", {"fetched": fetched})
+        try:
+            await self._tell(assignment, "loading", {"fetched": fetched})
+        except Unavailable as error:
+            log.warning("the loading of job %s was not told: %s", assignment.job.id, error)
 
     async def report(self, assignment: Assignment, progress: Progress) -> None:
         await self._tell(assignment, "progress", asdict(progress))

@@ -47,6 +47,8 @@ _BY_CODE: Mapping[str, type[SfumatoError]] = {
     for error in (AttemptLost, Forbidden, NotFound, StorageFull, Unauthorized, InvalidRequest)
 }
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 45.0
+#: Shorter than servers keep an idle connection, so that none is used that they have just closed.
+_IDLE_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,11 @@ class RemoteConnection:
             auth=_OwnToken(self._base, token, worker),
             timeout=httpx.Timeout(_READ_SECONDS, connect=_CONNECT_SECONDS),
             follow_redirects=False,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=32),
+            limits=httpx.Limits(
+                max_connections=None,
+                max_keepalive_connections=32,
+                keepalive_expiry=_IDLE_SECONDS,
+            ),
         )
 
     async def __aenter__(self) -> Self:
