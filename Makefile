@@ -9,7 +9,7 @@ HOST       ?= 127.0.0.1
 PORT       ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help install image run-example serve test services services-down lint format types bench bench-queue bench-overhead clean
+.PHONY: help install image run-example serve test services services-down lint format types bench bench-queue bench-celery bench-overhead clean
 
 help: ## this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ bench: bench-queue bench-overhead ## every benchmark
 
 bench-queue: $(VENV)/.test ## durable submissions, claims and finishes a second
 	@$(BIN)/python -m bench.queue
+
+bench-celery: $(VENV)/.test ## the queue beside Celery, on this machine's RabbitMQ
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/python -m bench.celery_peer
 
 bench-overhead: $(VENV)/.test ## the service against a bare diffusers pipeline
 	@$(BIN)/python -m bench.overhead

@@ -6,14 +6,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from sfumato.adapters.amqp.link import ANSWER_SECONDS, Link, Session, answers
 from sfumato.adapters.amqp.messages import copy_of, deliveries_of, message_of, ring_of
 from sfumato.adapters.amqp.receiving import Hold, receive_from, stoppable
-from sfumato.adapters.amqp.topology import DELAYS, Topology, count, delay_level, refusals
+from sfumato.adapters.amqp.topology import DELAYS, Topology, count, delay_level, prefix_in, refusals
 from sfumato.core.ports import MAX_DELIVERIES, QueueDepth, QueueTraits, Ring
 
 log = logging.getLogger(__name__)
@@ -90,7 +89,7 @@ class AmqpJobQueue:
         link = await Link.open(url, setting="queue_url")
         try:
             session = await link.session(patience=0.0)
-            names = Topology(prefix or _prefix_in(url), max_deliveries)
+            names = Topology(prefix or prefix_in(url), max_deliveries)
             queue = cls(link, names, session.version)
             with answers("declare its queues"):
                 await queue._declare(session, *runtimes)
@@ -251,10 +250,6 @@ class AmqpJobQueue:
                 for runtime in set(runtimes) - self._declared:
                     await self._topology.declare(channel, runtime)
                     self._declared.add(runtime)
-
-
-def _prefix_in(url: str) -> str:
-    return parse_qs(urlsplit(url).query).get("prefix", ["sfumato"])[0]
 
 
 _Received = tuple[Session, AbstractChannel, AbstractIncomingMessage]

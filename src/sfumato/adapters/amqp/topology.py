@@ -20,6 +20,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel
@@ -30,6 +31,11 @@ from sfumato.core.errors import StartupRefused
 
 #: Lengths of delay, in seconds.
 DELAYS = (1, 2, 4, 8, 16, 32, 64, 256, 1024, 4096)
+
+
+def prefix_in(url: str) -> str:
+    """What the names begin with, by the broker's URL."""
+    return parse_qs(urlsplit(url).query).get("prefix", ["sfumato"])[0]
 
 
 def delay_level(seconds: float) -> int:
