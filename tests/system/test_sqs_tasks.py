@@ -19,6 +19,9 @@ from typing import Any
 
 import pytest
 
+from sfumato.adapters.memory import MemoryImageStore
+from sfumato.adapters.sqs import SqsTaskSink, SqsTaskSource
+from sfumato.bootstrap.clock import SystemClock
 from tests.support.aws import REGION, Aws
 from tests.support.servers import S3
 from tests.support.service import PATIENCE
@@ -34,6 +37,10 @@ class Place:
     s3: S3
     bucket: str
     name: str
+
+    @property
+    def tasks_url(self) -> str:
+        return f"sqs://{REGION}/{self.name}-gpu?topic={self.name}-requests&runtime=gpu"
 
     async def request(self, id_task: str, **parameters: Any) -> None:
         header = {"task": "text-to-image", "sd_model_checkpoint": "starter", "id_task": id_task}
@@ -55,7 +62,7 @@ class Place:
 
     async def results(self, id_task: str) -> list[str]:
         async with self.s3.client() as client:
-            found = await client.list_objects_v2(Bucket=self.bucket, Prefix=f"{id_task}/")
+            found = await client.list_objects_v2(Bucket=self.bucket, Prefix=id_task)
         return [entry["Key"] for entry in found.get("Contents", ())]
 
     async def left(self) -> int:
@@ -68,7 +75,7 @@ class Place:
 
 
 @pytest.fixture
-async def place(aws: Aws, s3_server: S3, s3_bucket: str) -> Place:
+async def place(aws: Aws, aws_endpoint: str, s3_server: S3, s3_bucket: str) -> Place:
     name = f"t{secrets.token_hex(4)}"
     arn = await aws.arn(await aws.make_queue(f"{name}-told"))
     await aws.topic_arn(f"{name}-requests")
@@ -78,7 +85,11 @@ async def place(aws: Aws, s3_server: S3, s3_bucket: str) -> Place:
         Endpoint=arn,
         Attributes={"RawMessageDelivery": "true"},
     )
-    return Place(aws, s3_server, s3_bucket, name)
+    place = Place(aws, s3_server, s3_bucket, name)
+    sink = SqsTaskSink(MemoryImageStore(), "memory:")
+    source = await SqsTaskSource.open(place.tasks_url, sink, SystemClock(), endpoint=aws_endpoint)
+    await source.close()
+    return place
 
 
 @pytest.fixture
@@ -86,9 +97,10 @@ async def start(place: Place, aws_endpoint: str, tmp_path: Path) -> AsyncIterato
     """Starts ``sfumato worker --tasks``; nothing of it is left behind."""
     settings = {
         "lease": 3,
+        "grace": 0.2,
         "aws_endpoint": aws_endpoint,
         "s3_endpoint": place.s3.endpoint,
-        "tasks_url": f"sqs://{REGION}/{place.name}-gpu?topic={place.name}-requests&runtime=gpu",
+        "tasks_url": place.tasks_url,
         "tasks_results_url": f"s3://{place.bucket}",
         "tasks_topic_arn": await place.aws.topic_arn(f"{place.name}-done"),
     }
@@ -118,21 +130,20 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         process.kill()
 
 
-@pytest.fixture
-def queue_made(start: Start) -> None:
-    """A first worker has made the queue and its subscription, and found nothing to do."""
+async def test_once_ends_soon_when_none_waits(place: Place, start: Start) -> None:
     process = start("--once")
     assert process.wait(PATIENCE) == 0
+    assert await place.results("") == []
 
 
-async def test_once_takes_one_task_and_ends(place: Place, start: Start, queue_made: None) -> None:
+async def test_once_takes_one_task_and_ends(place: Place, start: Start) -> None:
     await place.request("1", seed=5)
     await place.request("2")
     process = start("--once")
     told = await place.told()
     assert process.wait(PATIENCE) == 0
     assert (told["id_task"], told["status"], told["image_seed"]) == ("1", 1, "5")
-    image, document = sorted(await place.results("1"), key=lambda key: key.endswith(".out"))
+    image, document = sorted(await place.results("1/"), key=lambda key: key.endswith(".out"))
     assert told["image_url"] == f"s3://{place.bucket}/{image}"
     assert document.startswith("1/response-")
     assert await place.left() == 1
@@ -140,7 +151,7 @@ async def test_once_takes_one_task_and_ends(place: Place, start: Start, queue_ma
 
 @pytest.mark.parametrize("other", ["", "elsewhere"], ids=["one database", "two databases"])
 async def test_killed_in_mid_task_it_comes_again_and_writes_one_set_of_objects(
-    place: Place, start: Start, queue_made: None, tmp_path: Path, other: str
+    place: Place, start: Start, tmp_path: Path, other: str
 ) -> None:
     await place.request("1", batch_size=2, steps=10)
     first = start(device="fake:0.5")
@@ -151,16 +162,16 @@ async def test_killed_in_mid_task_it_comes_again_and_writes_one_set_of_objects(
     second = start(data=tmp_path / other)
     told = await place.told()
     assert told["status"] == 1
-    results = await place.results("1")
+    results = await place.results("1/")
     assert sorted(key.rpartition(".")[2] for key in results) == ["out", "png", "png"]
     second.send_signal(signal.SIGTERM)
     assert second.wait(PATIENCE) == 0
     assert await place.left() == 0
-    assert await place.results("1") == results
+    assert await place.results("1/") == results
 
 
 async def test_told_to_stop_it_gives_its_task_back(
-    place: Place, start: Start, queue_made: None, tmp_path: Path
+    place: Place, start: Start, tmp_path: Path
 ) -> None:
     await place.request("1", steps=100)
     first = start(device="fake:0.5")
@@ -168,15 +179,24 @@ async def test_told_to_stop_it_gives_its_task_back(
     first.send_signal(signal.SIGTERM)
     assert first.wait(PATIENCE) == 0
     assert await place.aws.count(f"{place.name}-gpu") == 1
-    assert await place.results("1") == []
+    assert await place.results("1/") == []
 
 
 def _wait_until_drawing(data: Path) -> None:
-    with contextlib.closing(sqlite3.connect(data / "sfumato.db")) as database:
-        deadline = time.monotonic() + PATIENCE
-        while not database.execute("SELECT 1 FROM jobs WHERE status = 'running'").fetchall():
-            assert time.monotonic() < deadline, "no job began"
-            time.sleep(0.05)
+    deadline = time.monotonic() + PATIENCE
+    while not _is_drawing(data):
+        assert time.monotonic() < deadline, "no job began"
+        time.sleep(0.05)
+
+
+def _is_drawing(data: Path) -> bool:
+    try:
+        database = sqlite3.connect(f"file:{data / 'sfumato.db'}?mode=ro", uri=True)
+        with contextlib.closing(database):
+            found = database.execute("SELECT 1 FROM jobs WHERE status = 'running'").fetchall()
+    except sqlite3.OperationalError:  # it is not made yet
+        return False
+    return bool(found)
 
 
 def test_without_an_address_it_says_so(tmp_path: Path) -> None:

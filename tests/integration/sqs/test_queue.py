@@ -66,28 +66,25 @@ async def test_a_ring_in_snss_envelope_is_understood(
     assert delivery.ring == Ring("j", "sd15", attempt=2)
 
 
-@pytest.mark.parametrize(
-    "body",
-    ["", "a secret prompt", "[]", '{"job_id": 7}', '{"job_id": "j", "attempt": "a secret prompt"}'],
-    ids=["empty", "text", "list", "number", "attempt"],
-)
 async def test_what_is_no_ring_is_set_aside_and_its_words_stay_out_of_the_log(
-    queue: SqsJobQueue, aws: Aws, prefix: str, body: str, caplog: pytest.LogCaptureFixture
+    queue: SqsJobQueue, aws: Aws, prefix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await aws.send(f"{prefix}-sd15", body or " ")
+    bodies = [" ", "a secret", "[]", '{"job_id": 7}', '{"job_id": "j", "attempt": "a secret"}']
+    for body in bodies:
+        await aws.send(f"{prefix}-sd15", body)
     await queue.ring(Ring("j", "sd15"))
     with caplog.at_level(logging.DEBUG, logger="sfumato"):
         delivery = await queue.receive(["sd15"], visibility=VISIBILITY, timeout=PATIENCE)
     assert delivery is not None
     assert delivery.ring.job_id == "j"
     await delivery.ack()
-    assert await queue.depth("sd15") == QueueDepth(0, 0, dead=1)
-    assert "is no ring" in caplog.text
+    assert await queue.depth("sd15") == QueueDepth(0, 0, dead=len(bodies))
+    assert caplog.text.count("is no ring") == len(bodies)
     assert "secret" not in caplog.text
 
     assert await queue.redrive("sd15") == 0
-    assert await queue.depth("sd15") == QueueDepth(0, 0, dead=1)
-    assert await aws.bodies(f"{prefix}-sd15-dead") == [body or " "]
+    assert await queue.depth("sd15") == QueueDepth(0, 0, dead=len(bodies))
+    assert sorted(await aws.bodies(f"{prefix}-sd15-dead")) == sorted(bodies)
 
 
 async def test_close_to_twelve_hours_a_copy_takes_the_rings_place(

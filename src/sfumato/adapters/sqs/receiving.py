@@ -192,7 +192,7 @@ class Receiver:
                         key,
                         Receipt(channel, message, self._clock, taken_at=now, visibility=visibility),
                     )
-        except SfumatoError as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits raises it
             for waiter in self._still_waiting(key):
                 waiter.answer.set_exception(error)
         finally:
