@@ -5,6 +5,7 @@ Precedence: what the command line says, then ``SFUMATO_…`` variables, then the
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -12,6 +13,8 @@ from typing import Annotated, Any, Self
 import platformdirs
 from pydantic import (
     AliasChoices,
+    BaseModel,
+    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
@@ -31,6 +34,19 @@ def _named(name: str, theirs: str, *, default: Any, repr: bool = True) -> Any:  
     """A field that is also read from the variable in which another system has it."""
     names = AliasChoices(f"SFUMATO_{name.upper()}", theirs)
     return Field(default=default, validation_alias=names, repr=repr)
+
+
+class RuntimeSetting(BaseModel):
+    """One of ``Settings.runtimes``. What it leaves out is as in the settings of the same name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    #: As part of the names of queues and of Kubernetes' objects.
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+    #: The models that it serves; empty: every one.
+    models: tuple[str, ...] = ()
+    max_workers: Annotated[int, Field(ge=0)] | None = None
+    idle_timeout: _Seconds | None = None
 
 
 class Settings(BaseSettings):
@@ -84,6 +100,8 @@ class Settings(BaseSettings):
     connect: str | None = None
     token: SecretStr | None = None
 
+    #: The pools of workers; empty: one, ``default``, which serves every model.
+    runtimes: tuple[RuntimeSetting, ...] = ()
     lease: _Seconds = 30.0
     #: Seconds after which the doorbell of a job that still waits is rung again.
     ring_again_after: _Seconds = 120.0
@@ -112,6 +130,13 @@ class Settings(BaseSettings):
         if value != "":
             return value
         return None if info.field_name == "tasks_flag_file" else False
+
+    @field_validator("runtimes", mode="after")
+    @classmethod
+    def _named_once(cls, runtimes: tuple[RuntimeSetting, ...]) -> tuple[RuntimeSetting, ...]:
+        if len({runtime.name for runtime in runtimes}) < len(runtimes):
+            raise ValueError("each runtime needs a name of its own")
+        return runtimes
 
     @field_validator("data", mode="after")
     @classmethod
@@ -185,5 +210,7 @@ class Settings(BaseSettings):
 
 def _as_variable(value: Any) -> str:
     if isinstance(value, tuple):
-        return "[" + ",".join(f'"{item}"' for item in value) + "]"
+        return json.dumps(
+            [item.model_dump() if isinstance(item, BaseModel) else str(item) for item in value]
+        )
     return str(value)

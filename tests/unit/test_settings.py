@@ -49,6 +49,7 @@ def test_a_child_gets_the_very_same_settings(
         warm=True,
         model_folders=(tmp_path / "a b", tmp_path / "c"),
         database_url="sqlite:////x.db",
+        runtimes=[{"name": "fast", "models": ["sd-turbo"], "idle_timeout": 5}, {"name": "all"}],
     )
     for name, value in settings.for_child().items():
         monkeypatch.setenv(name, value)
@@ -87,3 +88,18 @@ def test_another_systems_variables_count_where_ours_say_nothing(
     with pytest.raises(StartupRefused, match=r"variable SFUMATO_TASKS_ONCE\)") as caught:
         Settings.load()
     assert caught.value.field == "tasks_once"
+
+
+@pytest.mark.parametrize(
+    "runtimes",
+    [
+        '[{"name": "Not a name"}]',
+        '[{"name": "a", "modles": []}]',
+        '[{"name": "a"}, {"name": "a"}]',
+        '[{"name": "a", "max_workers": -1}]',
+    ],
+)
+def test_a_wrong_runtime_is_refused(monkeypatch: pytest.MonkeyPatch, runtimes: str) -> None:
+    monkeypatch.setenv("SFUMATO_RUNTIMES", runtimes)
+    with pytest.raises(StartupRefused, match="RUNTIMES"):
+        Settings.load()

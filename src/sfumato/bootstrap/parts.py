@@ -83,7 +83,18 @@ async def open_parts(settings: Settings, *, clock: Clock | None = None) -> Async
 
 
 def runtimes_of(settings: Settings) -> tuple[Runtime, ...]:
-    """The embedded default: one runtime, which serves every model."""
-    return (
-        Runtime("default", max_workers=settings.max_workers, idle_timeout=settings.idle_timeout),
+    """The runtimes of the settings; without any, one that serves every model."""
+    if not settings.runtimes:
+        only = Runtime(
+            "default", max_workers=settings.max_workers, idle_timeout=settings.idle_timeout
+        )
+        return (only,)
+    return tuple(
+        Runtime(
+            given.name,
+            models=given.models,
+            max_workers=settings.max_workers if given.max_workers is None else given.max_workers,
+            idle_timeout=given.idle_timeout or settings.idle_timeout,
+        )
+        for given in settings.runtimes
     )
