@@ -68,11 +68,11 @@ class PostgresDialect:
     """
 
     def __init__(self, url: URL) -> None:
-        self.url = url.set(drivername="postgresql+psycopg")
+        self.url = url.set(drivername="postgresql")
 
     def engine(self, *, writer: bool) -> Engine:
         return create_engine(
-            self.url,
+            self.url.set(drivername="postgresql+psycopg"),
             pool_size=1 if writer else _READERS,
             max_overflow=0,
             # Errors quote parameters, and prompts are private.
