@@ -104,6 +104,7 @@ async def _forget(url: str, queue: str) -> None:
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         await channel.queue_delete(queue)
+        await channel.exchange_delete(queue)
 
 
 def main() -> None:

@@ -32,6 +32,7 @@ class TestAmqpJobQueue(JobQueueContract):
         other = await AmqpJobQueue.open(rabbitmq_url, prefix=PREFIX, max_deliveries=3)
         yield other
         await other.close()
+        await _delete_queues(rabbitmq_url, other)
 
     async def pass_time(self, clock: ManualClock, seconds: float) -> None:
         await asyncio.sleep(seconds)

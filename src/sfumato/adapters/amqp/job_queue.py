@@ -165,15 +165,14 @@ class AmqpJobQueue:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         queues = [self._topology.queue(runtime) for runtime in runtimes]
+
+        async def once(session: Session) -> _Received | None:
+            wait = min(deadline - loop.time(), _LONGEST_WAIT)
+            found = await receive_from(session, queues, wait=wait, stop=stop)
+            return found and (session, *found)
+
         while True:
             left = deadline - loop.time()
-
-            async def once(session: Session, wait: float = left) -> _Received | None:
-                found = await receive_from(
-                    session, queues, wait=min(wait, _LONGEST_WAIT), stop=stop
-                )
-                return found and (session, *found)
-
             received = await self._try("receive", runtimes, once, patience=left, stop=stop)
             if received is not None:
                 delivery = await self._accept(received, visibility)

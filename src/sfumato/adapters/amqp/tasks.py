@@ -91,18 +91,17 @@ class AmqpTaskSource:
     ) -> AmqpTaskDelivery | None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+
+        async def once(session: Session) -> AmqpTaskDelivery | bool:
+            await self._declare(session)
+            wait = min(deadline - loop.time(), _LONGEST_WAIT)
+            found = await receive_from(session, [self._queue], wait=wait, stop=stop)
+            if found is None:
+                return False
+            return await self._accept(session, *found, visibility) or True
+
         while True:
             left = deadline - loop.time()
-
-            async def once(session: Session, wait: float = left) -> AmqpTaskDelivery | bool:
-                await self._declare(session)
-                found = await receive_from(
-                    session, [self._queue], wait=min(wait, _LONGEST_WAIT), stop=stop
-                )
-                if found is None:
-                    return False
-                return await self._accept(session, *found, visibility) or True
-
             received = await self._link.run(
                 "take a task", once, patience=left, stop=stop, missing=self._forget
             )
