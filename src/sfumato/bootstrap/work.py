@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.parts import Parts, open_parts, runtimes_of
-from sfumato.bootstrap.working import WorkerTerms, let_engine_run, run_worker
+from sfumato.bootstrap.working import SHORTEST_LONG_POLL, WorkerTerms, let_engine_run, run_worker
 from sfumato.core.errors import SfumatoError, UnknownRuntime
 from sfumato.core.ports import WorkerKind
 from sfumato.core.runtimes import Runtime
@@ -71,6 +71,7 @@ def terms_of(
         lease=settings.lease,
         idle_timeout=patience or None,
         once=once,
+        once_patience=SHORTEST_LONG_POLL if _has_sqs(settings) else 0.5,
         started_at=time.time() if started_at is None else started_at,
         exit_with_stdin=exit_with_stdin,
     )
@@ -111,6 +112,10 @@ async def run_beside_store(
         beside=beside,
         on_stop=on_stop,
     )
+
+
+def _has_sqs(settings: Settings) -> bool:
+    return (settings.queue_url or "").startswith("sqs://")
 
 
 def _runtime(settings: Settings, name: str) -> Runtime:

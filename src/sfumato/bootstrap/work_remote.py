@@ -26,7 +26,7 @@ from sfumato.adapters.remote import (
 from sfumato.bootstrap.clock import SystemClock
 from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.models import STARTER
-from sfumato.bootstrap.working import WorkerTerms, let_engine_run, run_worker
+from sfumato.bootstrap.working import SHORTEST_LONG_POLL, WorkerTerms, let_engine_run, run_worker
 from sfumato.core.errors import StartupRefused
 from sfumato.core.models import ModelInfo
 from sfumato.core.ports import WorkerKind
@@ -106,6 +106,7 @@ async def _work(
             lease=greeting.lease,
             idle_timeout=idle_timeout,
             once=once,
+            once_patience=SHORTEST_LONG_POLL,  # whichever queue the service has
             started_at=started_at,
         )
         try:

@@ -27,6 +27,9 @@ from sfumato.worker.presence import Presence
 log = logging.getLogger(__name__)
 
 _SWITCH_SECONDS = 0.0005
+#: What a one-shot worker waits for SQS: a shorter look asks some of its servers alone, and may
+#: miss a message that is there.
+SHORTEST_LONG_POLL = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class WorkerTerms:
         name: unique among all workers.
         idle_timeout: seconds without work after which it stops; None: never.
         once: stop after one job, or at once when none waits.
+        once_patience: seconds for which a job is looked for then.
         started_at: when this process was asked for, in seconds since the epoch.
         exit_with_stdin: drain when standard input ends, as it does when the parent dies.
     """
@@ -48,6 +52,7 @@ class WorkerTerms:
     idle_timeout: float | None
     once: bool
     started_at: float
+    once_patience: float = 0.5
     exit_with_stdin: bool = False
 
 
@@ -94,6 +99,7 @@ async def run_worker(
         idle_timeout=terms.idle_timeout,
         grace=settings.grace,
         once=terms.once,
+        once_patience=terms.once_patience,
         on_loaded=presence.loaded,
     )
     if beside is not None:

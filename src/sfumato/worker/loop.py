@@ -19,8 +19,6 @@ log = logging.getLogger(__name__)
 
 #: Longest wait for a ring before the worker looks at its own idleness again, in seconds.
 _LONGEST_POLL = 30.0
-#: A one-shot worker that finds nothing to claim gives up after this many seconds.
-_ONCE_PATIENCE = 0.7
 
 
 class Worker:
@@ -35,6 +33,7 @@ class Worker:
         idle_timeout: seconds without work after which it stops; None: never.
         grace: seconds that running jobs get to finish when it drains.
         preview_interval: seconds before a job's first preview, and between two of them.
+        once_patience: seconds after which a one-shot worker that finds nothing to claim gives up.
         on_loaded: called with the models in memory, when one was loaded.
     """
 
@@ -52,6 +51,7 @@ class Worker:
         grace: float = 10.0,
         preview_interval: float = 0.4,
         once: bool = False,
+        once_patience: float = 0.5,
         on_loaded: Callable[[Sequence[str]], None] = lambda _models: None,
     ) -> None:
         self._assignments = assignments
@@ -66,6 +66,7 @@ class Worker:
         self._grace = grace
         self._preview_interval = preview_interval
         self._once = once
+        self._once_patience = once_patience
         self._on_loaded = on_loaded
         self._draining = asyncio.Event()
         self._room = asyncio.Event()
@@ -141,7 +142,7 @@ class Worker:
 
     def _patience(self, idle_since: float) -> float:
         if self._once:
-            return _ONCE_PATIENCE
+            return self._once_patience
         if self._idle_timeout is None:
             return _LONGEST_POLL
         left = self._idle_timeout - (self._clock.monotonic() - idle_since)
