@@ -28,6 +28,7 @@ from sfumato.core.request import Limits
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Seconds = Annotated[float, Field(gt=0)]
+_HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 
 
 def _named(name: str, theirs: str, *, default: Any, repr: bool = True) -> Any:  # noqa: A002
@@ -76,8 +77,8 @@ class Settings(BaseSettings):
     #: Bytes that the copies may take; the least recently used go first.
     model_cache_bytes: Annotated[int, Field(ge=1)] = 100 << 30
     #: Another address than the cloud's own for buckets (S3) and for SNS and SQS, as MinIO's.
-    s3_endpoint: str | None = None
-    aws_endpoint: str | None = None
+    s3_endpoint: _HttpUrl | None = None
+    aws_endpoint: _HttpUrl | None = None
     #: Extra folders of models beside ``models`` in the data folder.
     model_folders: tuple[Path, ...] = ()
     #: The model of requests that name none.

@@ -28,7 +28,15 @@ def test_the_command_line_goes_before_the_environment_before_the_default(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("port", "70000"), ("port", "http"), ("lease", "0"), ("max_jobs", "0"), ("grace", "-1")],
+    [
+        ("port", "70000"),
+        ("port", "http"),
+        ("lease", "0"),
+        ("max_jobs", "0"),
+        ("grace", "-1"),
+        ("s3_endpoint", "//127.0.0.1:9000"),
+        ("aws_endpoint", "localhost:4566"),
+    ],
 )
 def test_a_wrong_setting_is_named_with_its_variable(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
