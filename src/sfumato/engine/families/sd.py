@@ -16,6 +16,7 @@ from torch import Tensor
 from sfumato.core.errors import ModelUnusable
 from sfumato.engine.packing import pack
 from sfumato.engine.prompts import PromptEncoder
+from sfumato.engine.remembering import remember_prompts
 from sfumato.engine.schedules import NoiseSchedule
 from sfumato.engine.weights import Placement
 
@@ -42,6 +43,7 @@ class StableDiffusion:
     ) -> None:
         for network in (unet, vae):
             pack(network, placement)
+        remember_prompts(unet)
         self._unet = unet
         self._vae = vae
         self.prompts = prompts
