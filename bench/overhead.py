@@ -30,7 +30,7 @@ from typing import Any
 
 import httpx
 
-from sfumato.bootstrap.parts import STARTER
+from sfumato.bootstrap.models import STARTER
 from tests.support.service import ServiceProcess
 
 PROMPT = "a castle in the hills at night"
