@@ -86,7 +86,7 @@ def start_up(data: Path) -> dict[str, Any]:
 def warm(data: Path, rounds: int) -> dict[str, float]:
     """The service against the bare pipeline in this process, both warm."""
     pipeline = bare_pipeline()
-    without_sizes = shutil.ignore_patterns("sfumato.json")
+    without_sizes = shutil.ignore_patterns("sfumato*.json")
     shutil.copytree(STARTER, data / "models" / ANY_SIZE, ignore=without_sizes)
     with ServiceProcess(data, {"device": "cpu"}) as service:
         alone = pairs(
