@@ -43,6 +43,11 @@ class FakeSlot:
         return 2 if self.task.settings.guidance_scale > 1 else 1
 
     @property
+    def cost(self) -> int:
+        settings = self.task.settings
+        return settings.render_width * settings.render_height * self.rows
+
+    @property
     def steps(self) -> int:
         return self.task.settings.num_inference_steps
 

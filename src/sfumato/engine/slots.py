@@ -50,6 +50,11 @@ class DiffusionSlot:
         return 1 if self.unconditioned is None else 2
 
     @property
+    def cost(self) -> int:
+        settings = self.task.settings
+        return settings.render_width * settings.render_height * self.rows
+
+    @property
     def steps(self) -> int:
         return self.task.settings.num_inference_steps
 

@@ -117,7 +117,7 @@ class EngineThread:
 
     def _drive(self, engine: ImageEngine) -> None:
         self._engine = engine
-        self._batcher = StepBatcher(engine.row_limit)
+        self._batcher = StepBatcher(engine.row_limit, clock=self._clock.monotonic)
         while self._obey():
             batch = self._batcher.next_batch()
             if batch:

@@ -42,6 +42,11 @@ class Slot(Protocol):
         ...
 
     @property
+    def cost(self) -> int:
+        """What one step of it takes, in compute units: pixels drawn × rows."""
+        ...
+
+    @property
     def step(self) -> int:
         """Steps done."""
         ...
