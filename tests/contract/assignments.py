@@ -2,7 +2,7 @@
 
 Inherit :class:`AssignmentsContract`. ``store``, ``queue`` and ``images`` are in memory until a
 class overrides them; ``hire`` makes a worker of a name over them, an ``Execution`` until a class
-overrides it. Time is never waited for: a lease runs out for a recovery whose clock is ahead.
+overrides it. Time is never waited for: a lease runs out when a test says so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 
 import pytest
 
@@ -28,8 +27,7 @@ from sfumato.core.ports import (
     Progress,
     Revocation,
 )
-from sfumato.services.recovery import Recovery
-from sfumato.services.submission import ring_for
+from sfumato.services.doorbell import ring_for
 from tests.support.parts import House, open_house
 
 #: Longer than any test takes: what should happen does so before.
@@ -39,19 +37,6 @@ A_WHILE = 0.3
 LEASE = 30.0
 
 Hire = Callable[[str], Awaitable[Assignments]]
-
-
-@dataclass(frozen=True)
-class Ahead:
-    """A clock by which every lease has run out."""
-
-    clock: SystemClock
-
-    def now(self) -> float:
-        return self.clock.now() + 10 * LEASE
-
-    def monotonic(self) -> float:
-        return self.clock.monotonic()
 
 
 def picture(index: int = 0, data: bytes = b"\x89PNG picture") -> EncodedImage:
@@ -117,9 +102,9 @@ class AssignmentsContract:
 
     async def lose(self, house: House) -> None:
         """Let every lease run out."""
-        await Recovery(
-            store=house.store, queue=house.queue, images=house.images, clock=Ahead(house.clock)
-        ).sweep()
+        for lease in await house.store.leases():
+            job = await house.store.get(lease.job_id)
+            await house.recovery.lost(job, reason="the lease ran out")
 
     # -- claims ----------------------------------------------------------------------------------
 

@@ -135,6 +135,17 @@ class JobQueueContract:
         await self.pass_time(clock, 1.1 * self.VISIBILITY)
         assert (await self.must_take(queue, runtime)).ring.job_id == "j"
 
+    async def test_a_ring_is_there_at_once_for_a_clock_that_is_behind(
+        self, queue: JobQueue, clock: ManualClock, runtime: str
+    ) -> None:
+        await queue.ring(Ring("j", runtime))
+        clock.time -= 60
+        delivery = await self.must_take(queue, runtime)
+        clock.time += 3600
+        await delivery.release()
+        clock.time -= 3600
+        assert (await self.must_take(queue, runtime)).ring.job_id == "j"
+
     async def test_an_acknowledged_ring_is_gone(
         self, queue: JobQueue, clock: ManualClock, runtime: str
     ) -> None:

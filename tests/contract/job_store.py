@@ -347,14 +347,15 @@ class JobStoreContract:
 
     # -- what recovery asks ----------------------------------------------------------------------
 
-    async def test_expired_and_held_jobs_are_found(self, store: JobStore) -> None:
+    async def test_leases_and_held_jobs_are_found(self, store: JobStore) -> None:
         job, other = await store.create(new_job()), await store.create(new_job())
         await store.claim(job.id, worker="w1", now=1, lease_until=10)
         await store.claim(other.id, worker="w2", now=1, lease_until=20)
-        assert [j.id for j in await store.expired(now=15)] == [job.id]
+        await store.create(new_job())
+        assert set(await store.leases()) == {(job.id, 1, 10), (other.id, 1, 20)}
         assert [j.id for j in await store.held_by("w2")] == [other.id]
         assert await store.extend_lease(job.id, 1, lease_until=30)
-        assert not await store.expired(now=15)
+        assert set(await store.leases()) == {(job.id, 1, 30), (other.id, 1, 20)}
 
     async def test_unrung_jobs_are_found_oldest_first(self, store: JobStore) -> None:
         old, young = await store.create(new_job(at=10)), await store.create(new_job(at=20))
@@ -364,6 +365,7 @@ class JobStoreContract:
         await store.mark_rung([old.id, running.id], now=50)
         assert [j.id for j in await store.unrung(before=30)] == [young.id]
         await store.mark_rung([], now=60)
+        assert [j.id for j in await store.unrung(before=15, after=40)] == [old.id]
 
     async def test_finished_jobs_are_forgotten_with_all_they_had(self, store: JobStore) -> None:
         old = await store.create(new_job(), idempotency_key="k")

@@ -78,7 +78,7 @@ async def story(store: JobStore, jobs: list[Job], now: float) -> list[object]:
     told: list[object] = [
         list((await store.list()).jobs),
         await store.counts("r"),
-        {job.id for job in await store.expired(now=now)},
+        set(await store.leases()),
         {job.id for job in await store.unrung(before=now)},
         {job.id for job in await store.held_by("w")},
     ]

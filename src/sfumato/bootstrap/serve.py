@@ -92,6 +92,7 @@ async def _serve(
             queue=parts.queue,
             images=parts.images,
             clock=parts.clock,
+            lease=settings.lease,
             retention=settings.retention_days and settings.retention_days * 86_400,
             ring_again_after=settings.ring_again_after,
         )

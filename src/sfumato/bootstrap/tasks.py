@@ -36,7 +36,12 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
     """
     async with open_tasks(settings, parts.clock) as (source, sink):
         recovery = Recovery(
-            store=parts.store, queue=parts.queue, images=parts.images, clock=parts.clock
+            store=parts.store,
+            queue=parts.queue,
+            images=parts.images,
+            clock=parts.clock,
+            lease=settings.lease,
+            ring_again_after=settings.ring_again_after,
         )
         sweeping = asyncio.create_task(_recover(recovery, interval=settings.lease / 3))
         try:

@@ -134,7 +134,8 @@ class Job:
 
     Attributes:
         attempt: number of the current or last attempt; 0 before the first.
-        lease_until: when the current attempt may be taken for lost; None unless running.
+        lease_until: until when its worker meant to hold the current attempt, by that worker's
+            clock; None unless running.
         rung_at: when the doorbell was last rung for it.
         notes: what the caller should know: words the model does not know, what was cut from
             the prompt, a resampled size.

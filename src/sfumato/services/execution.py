@@ -37,12 +37,11 @@ from sfumato.core.ports import (
     ModelCatalog,
     Progress,
     Revocation,
-    Ring,
 )
 from sfumato.core.request import canonical_json
+from sfumato.services.doorbell import ring
 from sfumato.services.models import find_model
 from sfumato.services.recovery import RetryPolicy
-from sfumato.services.submission import ring_for
 from sfumato.services.watching import JobWatcher
 
 log = logging.getLogger(__name__)
@@ -240,7 +239,8 @@ class Execution:
                 now=now,
             )
             if requeued:
-                await self._ring_again(ring_for(job), delay=self._policy.backoff(failures))
+                delay = self._policy.backoff(failures)
+                await ring(job, store=self._store, queue=self._queue, delay=delay)
             await self._settle(job)
             return requeued
         failed = await self._store.finish(
@@ -279,7 +279,7 @@ class Execution:
             checkpoint=checkpoint_prefix(job.id) if resumable else job.checkpoint,
         )
         if released:
-            await self._ring_again(ring_for(job), delay=0.0)
+            await ring(job, store=self._store, queue=self._queue)
         await self._settle(job)
         return released
 
@@ -302,12 +302,6 @@ class Execution:
     ) -> None:
         event = NewEvent(kind, self._clock.now(), data)
         await self._store.append(assignment.job.id, assignment.job.attempt, [event])
-
-    async def _ring_again(self, ring: Ring, *, delay: float) -> None:
-        try:
-            await self._queue.ring(ring, delay=delay)
-        except Unavailable as error:
-            log.warning("job %s waits; its doorbell could not be rung: %s", ring.job_id, error)
 
     async def _settle(self, job: Job) -> None:
         """Acknowledge the ring, after the commit. A ring that stays only rings once more."""

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from sfumato.core.errors import SfumatoError, Unavailable, WorkerLost
+from sfumato.core.errors import SfumatoError, WorkerLost
 from sfumato.core.job import AttemptOutcome, Job, JobError
 from sfumato.core.ports import Clock, ImageStore, JobQueue, JobStore
-from sfumato.services.submission import ring_for
+from sfumato.services.doorbell import ring, ring_for
+from sfumato.services.leases import LeaseWatch
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ class Recovery:
     """Sweeps the store. Several processes may sweep at once: every write is guarded by its token.
 
     Args:
+        lease: seconds without a heartbeat after which an attempt is lost.
         retention: seconds for which finished jobs and their pictures are kept; None for ever.
         ring_again_after: seconds after which a queued job's doorbell is rung again.
     """
@@ -49,6 +51,7 @@ class Recovery:
         queue: JobQueue,
         images: ImageStore,
         clock: Clock,
+        lease: float = 30.0,
         policy: RetryPolicy | None = None,
         retention: float | None = None,
         ring_again_after: float = 120.0,
@@ -60,6 +63,7 @@ class Recovery:
         self._policy = policy or RetryPolicy()
         self._retention = retention
         self._ring_again_after = ring_again_after
+        self._leases = LeaseWatch(lease)
 
     async def run(self, *, interval: float) -> None:
         """Sweep every ``interval`` seconds until cancelled. An outage is waited out."""
@@ -71,18 +75,17 @@ class Recovery:
                 log.warning("recovery could not sweep: %s", error)
 
     async def start(self) -> None:
-        """After a start every queued job is rung for, whoever rang before.
-
-        Leases that ran out while no service was there are looked at by the first sweep, an
-        interval later: a worker elsewhere may be at work still, and renews its lease by then.
-        """
-        await self._ring_again(before=self._clock.now())
+        """After a start every queued job is rung for, whoever rang before."""
+        now = self._clock.now()
+        await self._ring_again(before=now, after=now, now=now)
 
     async def sweep(self) -> None:
-        now = self._clock.now()
-        for job in await self._store.expired(now=now):
-            await self.lost(job, reason="the lease ran out")
-        await self._ring_again(before=now - self._ring_again_after)
+        now, patience = self._clock.now(), self._ring_again_after
+        for lease in self._leases.run_out(await self._store.leases(), now=self._clock.monotonic()):
+            job = await self._store.get(lease.job_id)
+            if job.attempt == lease.attempt:
+                await self.lost(job, reason="the lease ran out")
+        await self._ring_again(before=now - patience, after=now + patience, now=now)
         if self._retention is not None:
             for job_id in await self._store.forget_finished(before=now - self._retention):
                 await self._images.delete_prefix(f"jobs/{job_id}/")
@@ -110,16 +113,11 @@ class Recovery:
         )
         if requeued:
             log.info("job %s: attempt %d lost (%s); queued again", job.id, job.attempt, reason)
-            await self._ring(job)
+            await ring(job, store=self._store, queue=self._queue)
 
-    async def _ring_again(self, *, before: float) -> None:
-        while jobs := await self._store.unrung(before=before):
+    async def _ring_again(self, *, before: float, after: float, now: float) -> None:
+        """``now`` lies between the two, so that this ends whatever the clock does meanwhile."""
+        while jobs := await self._store.unrung(before=before, after=after):
             for job in jobs:
-                await self._ring(job)
-            await self._store.mark_rung([job.id for job in jobs], now=self._clock.now())
-
-    async def _ring(self, job: Job) -> None:
-        try:
-            await self._queue.ring(ring_for(job))
-        except Unavailable as error:
-            log.warning("job %s waits; its doorbell could not be rung: %s", job.id, error)
+                await self._queue.ring(ring_for(job))
+            await self._store.mark_rung([job.id for job in jobs], now=now)

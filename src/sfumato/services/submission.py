@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sfumato.core.errors import Overloaded, Unavailable
+from sfumato.core.errors import Overloaded
 from sfumato.core.ids import new_job_id
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.models import ModelInfo, notes_for, settle
-from sfumato.core.ports import Clock, JobQueue, JobStore, ModelCatalog, Ring
+from sfumato.core.ports import Clock, JobQueue, JobStore, ModelCatalog
 from sfumato.core.request import GenerationRequest, Limits, check_cost, check_sides
 from sfumato.core.runtimes import Runtime, choose_runtime
+from sfumato.services.doorbell import ring
 from sfumato.services.models import find_model
-
-log = logging.getLogger(__name__)
 
 #: A random seed has 32 bits, so that it survives every client's idea of a number.
 _RANDOM_SEED_BITS = 32
@@ -86,7 +84,7 @@ class Submission:
         await self._admit(job.runtime)
         kept = await self._store.create(job, idempotency_key=idempotency_key)
         if kept.id == job.id:
-            await self._ring(kept)
+            await ring(kept, store=self._store, queue=self._queue)
         return kept
 
     def _prepare(
@@ -131,21 +129,3 @@ class Submission:
                 "server accepts. Try again later; the jobs already accepted are kept.",
                 retry_after=10.0,
             )
-
-    async def _ring(self, job: Job) -> None:
-        try:
-            await self._queue.ring(ring_for(job))
-        except Unavailable as error:
-            # The job is safe in the store; recovery rings for it once the queue answers again.
-            log.warning("job %s is kept, but its doorbell could not be rung: %s", job.id, error)
-
-
-def ring_for(job: Job) -> Ring:
-    """The message that tells a runtime's workers of a job."""
-    return Ring(
-        job_id=job.id,
-        runtime=job.runtime,
-        attempt=job.attempt,
-        priority=job.request.priority,
-        traceparent=job.traceparent,
-    )

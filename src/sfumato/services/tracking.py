@@ -17,7 +17,7 @@ from sfumato.core.ports import (
     JobStore,
     StoredObject,
 )
-from sfumato.services.submission import ring_for
+from sfumato.services.doorbell import ring
 from sfumato.services.watching import JobWatcher
 
 
@@ -151,5 +151,5 @@ class Tracking:
         if job is None:
             status = (await self._store.get(job_id)).status
             raise JobFinished(f"Job {job_id} is {status}; only a failed job can be redriven.")
-        await self._queue.ring(ring_for(job))
+        await ring(job, store=self._store, queue=self._queue)
         return job

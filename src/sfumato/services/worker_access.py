@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import logging
 import secrets
 from collections.abc import AsyncIterator, Collection, Sequence
 
@@ -12,14 +11,11 @@ from sfumato.core.errors import (
     Forbidden,
     InvalidRequest,
     Unauthorized,
-    Unavailable,
     UnknownRuntime,
 )
 from sfumato.core.job import AttemptOutcome, Job, JobStatus
 from sfumato.core.ports import Clock, JobQueue, JobStore, WorkerToken, WorkerTokens
-from sfumato.services.submission import ring_for
-
-log = logging.getLogger(__name__)
+from sfumato.services.doorbell import ring
 
 #: How a token begins: told apart from other keys by people, and by scanners for leaked secrets.
 TOKEN_PREFIX = "sfw_"  # noqa: S105 - what all of them begin with
@@ -136,7 +132,7 @@ class WorkerAccess:
                 checkpoint=job.checkpoint,
             )
             if released:
-                await self._ring(job)
+                await ring(job, store=self._store, queue=self._queue)
         return token
 
     async def _held_with(self, token: WorkerToken) -> AsyncIterator[Job]:
@@ -149,12 +145,6 @@ class WorkerAccess:
             if page.cursor is None:
                 return
             cursor = page.cursor
-
-    async def _ring(self, job: Job) -> None:
-        try:
-            await self._queue.ring(ring_for(job))
-        except Unavailable as error:
-            log.warning("job %s waits; its doorbell could not be rung: %s", job.id, error)
 
 
 def worker_name(token: WorkerToken, name: str) -> str:

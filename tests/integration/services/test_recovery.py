@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
-from sfumato.core.errors import JobFinished, NotFound
+from sfumato.adapters.memory import MemoryJobQueue
+from sfumato.bootstrap.parts import SystemClock
+from sfumato.core.errors import JobFinished, NotFound, Unavailable
 from sfumato.core.job import AttemptOutcome, JobStatus
+from sfumato.core.ports import Ring
 from sfumato.services.recovery import Recovery, RetryPolicy
 from tests.support.parts import House, open_house
+
+
+@dataclass
+class HeldClock:
+    """A clock that goes as a test wants; ``offset`` makes its time of day a wrong one."""
+
+    seconds: float = 1_000.0
+    offset: float = 1e9
+
+    def now(self) -> float:
+        return self.seconds + self.offset
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
+def _recovery(house: House, clock: HeldClock, *, lease: float = 30.0) -> Recovery:
+    return Recovery(
+        store=house.store, queue=house.queue, images=house.images, clock=clock, lease=lease
+    )
+
+
+async def _sweep_for(recovery: Recovery, clock: HeldClock, seconds: float) -> None:
+    """Sweep every ten seconds."""
+    end = clock.seconds + seconds
+    while clock.seconds < end:
+        await recovery.sweep()
+        clock.seconds += 10.0
+    await recovery.sweep()
 
 
 async def _claimed_and_abandoned(house: House, *, lease_until: float = 1.0) -> str:
@@ -16,10 +50,18 @@ async def _claimed_and_abandoned(house: House, *, lease_until: float = 1.0) -> s
     return job.id
 
 
-async def test_an_expired_lease_rings_again() -> None:
+@pytest.mark.parametrize("lease_until", [1.0, 1e12], ids=["clock behind", "clock ahead"])
+async def test_a_lease_that_nobody_renews_rings_again_whatever_the_clocks_say(
+    lease_until: float,
+) -> None:
     async with open_house() as house:
-        job_id = await _claimed_and_abandoned(house)
-        await house.recovery.sweep()
+        clock = HeldClock()
+        recovery = _recovery(house, clock)
+        job_id = await _claimed_and_abandoned(house, lease_until=lease_until)
+        await _sweep_for(recovery, clock, 20)
+        assert (await house.tracking.get(job_id)).status is JobStatus.RUNNING
+        clock.seconds += 10
+        await recovery.sweep()
         job = await house.tracking.get(job_id)
         assert (job.status, job.losses, job.failures) == (JobStatus.QUEUED, 1, 0)
         async with house.working():
@@ -27,23 +69,60 @@ async def test_an_expired_lease_rings_again() -> None:
         assert (done.status, done.attempt) == (JobStatus.SUCCEEDED, 2)
 
 
-async def test_after_a_start_a_worker_has_an_interval_to_renew_its_lease() -> None:
-    """It may have run out because the service was away, while a worker elsewhere drew on."""
+async def test_a_renewed_lease_is_left_alone_though_our_clock_jumps() -> None:
     async with open_house() as house:
-        renewed, abandoned = [await _claimed_and_abandoned(house) for _ in range(2)]
-        await house.recovery.start()
-        until = house.clock.now() + 60
-        assert await house.store.extend_lease(renewed, 1, lease_until=until)
-        await house.recovery.sweep()
-        assert (await house.tracking.get(renewed)).status is JobStatus.RUNNING
-        assert (await house.tracking.get(abandoned)).status is JobStatus.QUEUED
-
-
-async def test_a_lease_that_holds_is_left_alone() -> None:
-    async with open_house() as house:
-        job_id = await _claimed_and_abandoned(house, lease_until=house.clock.now() + 60)
-        await house.recovery.sweep()
+        clock = HeldClock()
+        recovery = _recovery(house, clock)
+        job_id = await _claimed_and_abandoned(house)
+        for beat in range(10):
+            clock.offset += 3600.0
+            await _sweep_for(recovery, clock, 10)
+            assert await house.store.extend_lease(job_id, 1, lease_until=2.0 + beat)
         assert (await house.tracking.get(job_id)).status is JobStatus.RUNNING
+
+
+async def test_an_outage_is_not_the_workers_silence() -> None:
+    """Neither could reach the store; when both can again, the worker must have a chance to."""
+    async with open_house() as house:
+        clock = HeldClock()
+        recovery = _recovery(house, clock)
+        job_id = await _claimed_and_abandoned(house)
+        await recovery.sweep()
+        clock.seconds += 600
+        await recovery.sweep()
+        assert (await house.tracking.get(job_id)).status is JobStatus.RUNNING
+
+
+async def test_a_job_rung_for_by_a_wrong_clock_is_rung_for_again() -> None:
+    async with open_house() as house:
+        clock = HeldClock(offset=house.clock.now())
+        job = await house.submit()
+        delivery = await house.queue.receive(["default"], visibility=60, timeout=0)
+        assert delivery is not None
+        await delivery.ack()
+        await house.store.mark_rung([job.id], now=clock.now() + 3600)
+        await _recovery(house, clock).sweep()
+        assert await house.queue.receive(["default"], visibility=60, timeout=0) is not None
+
+
+async def test_a_doorbell_that_could_not_be_rung_is_rung_at_the_next_sweep() -> None:
+    async with open_house(queue=_SilentOnce(SystemClock())) as house:
+        await house.submit()
+        assert (await house.queue.depth("default")).ready == 0
+        await house.recovery.sweep()
+        assert (await house.queue.depth("default")).ready == 1
+
+
+class _SilentOnce(MemoryJobQueue):
+    """A queue that does not answer the first time."""
+
+    answers = False
+
+    async def ring(self, ring: Ring, *, delay: float = 0.0) -> None:
+        if not self.answers:
+            self.answers = True
+            raise Unavailable("The queue does not answer.")
+        await super().ring(ring, delay=delay)
 
 
 async def test_a_job_that_takes_every_worker_with_it_fails_with_the_reason() -> None:

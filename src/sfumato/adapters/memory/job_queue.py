@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from sfumato.core.ports import MAX_DELIVERIES, Clock, QueueDepth, QueueTraits, Ring
 
+#: Visible whatever the clock says.
+_AT_ONCE = 0.0
+
 
 @dataclass(slots=True)
 class _Waiting:
@@ -54,7 +57,7 @@ class MemoryJobQueue:
         self._changed = asyncio.Event()
 
     async def ring(self, ring: Ring, *, delay: float = 0.0) -> None:
-        visible_at = self._clock.now() + delay
+        visible_at = self._clock.now() + delay if delay else _AT_ONCE
         known = self._rings.get(ring.job_id)
         order = known.order if known is not None else next(self._numbers)
         self._rings[ring.job_id] = _Waiting(ring, order, visible_at)
@@ -103,7 +106,7 @@ class MemoryJobQueue:
         waiting = self._rings.get(job_id)
         if waiting is None or waiting.receipt != receipt:
             return False
-        waiting.visible_at = self._clock.now() + seconds
+        waiting.visible_at = self._clock.now() + seconds if seconds else _AT_ONCE
         self._wake()
         return True
 

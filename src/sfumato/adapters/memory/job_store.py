@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from sfumato.core.ports import (
     Change,
     JobCounts,
     JobPage,
+    Lease,
 )
 
 
@@ -226,16 +228,20 @@ class MemoryJobStore:
     async def events(self, job_id: str, *, after: int = 0, limit: int = 1000) -> Sequence[Event]:
         return tuple(self._events.get(job_id, ())[max(0, after) :][:limit])
 
-    async def expired(self, *, now: float, limit: int = 100) -> Sequence[Job]:
-        running = self._of(JobStatus.RUNNING)
-        late = [job for job in running if job.lease_until is not None and job.lease_until < now]
-        return late[:limit]
+    async def leases(self) -> Sequence[Lease]:
+        return [
+            Lease(job.id, job.attempt, job.lease_until)
+            for job in self._of(JobStatus.RUNNING)
+            if job.lease_until is not None
+        ]
 
     async def held_by(self, worker: str) -> Sequence[Job]:
         return [job for job in self._of(JobStatus.RUNNING) if job.worker == worker]
 
-    async def unrung(self, *, before: float, limit: int = 100) -> Sequence[Job]:
-        waiting = (job for job in self._of(JobStatus.QUEUED) if job.rung_at < before)
+    async def unrung(
+        self, *, before: float, after: float = math.inf, limit: int = 100
+    ) -> Sequence[Job]:
+        waiting = (job for job in self._of(JobStatus.QUEUED) if not before <= job.rung_at <= after)
         return sorted(waiting, key=lambda job: job.rung_at)[:limit]
 
     async def mark_rung(self, job_ids: Sequence[str], *, now: float) -> None:

@@ -22,6 +22,8 @@ from sfumato.core.ports import MAX_DELIVERIES, Clock, QueueDepth, QueueTraits, R
 
 #: Longest wait before a receiver looks for rings whose time has come, in seconds.
 _LONGEST_WAIT = 30.0
+#: Visible by every clock, however far it is behind.
+_AT_ONCE = 0.0
 
 # Statements are built once: to build one costs more than to run it.
 _OURS = (rings.c.job_id == bindparam("ours"), rings.c.receipt == bindparam("receipt_held"))
@@ -93,7 +95,8 @@ class SqlDelivery:
         return hidden == 1
 
     async def release(self, *, delay: float = 0.0) -> None:
-        values = {**self._held, "until": self._clock.now() + delay}
+        until = self._clock.now() + delay if delay else _AT_ONCE
+        values = {**self._held, "until": until}
         await self._database.write(lambda c: c.execute(_RELEASE, values), durable=False)
 
 
@@ -117,7 +120,7 @@ class SqlJobQueue:
             "rank": -ring.priority,
             "attempt": ring.attempt,
             "traceparent": ring.traceparent,
-            "visible_at": self._clock.now() + delay,
+            "visible_at": self._clock.now() + delay if delay else _AT_ONCE,
             "receipt": None,
             "deliveries": 0,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from sfumato.core.job import (
     JobStatus,
     Timings,
 )
-from sfumato.core.ports import COUNTED_AHEAD, Change, JobCounts, JobPage
+from sfumato.core.ports import COUNTED_AHEAD, Change, JobCounts, JobPage, Lease
 
 _NEW_ATTEMPT = attempts.insert()
 _JOB = select(jobs).where(jobs.c.id == bindparam("wanted"))
@@ -47,6 +48,9 @@ _AHEAD = select(jobs.c.id).where(
     ),
 )
 _COUNT_AHEAD = select(func.count()).select_from(_AHEAD.limit(COUNTED_AHEAD).subquery())
+_LEASES = select(jobs.c.id, jobs.c.attempt, jobs.c.lease_until).where(
+    jobs.c.status == JobStatus.RUNNING.value
+)
 _EVENTS = (
     select(events)
     .where(events.c.job_id == bindparam("of_job"), events.c.number > bindparam("after"))
@@ -110,16 +114,19 @@ class SqlJobStore:
         rows = await self._database.read(lambda c: c.execute(_EVENTS, values).all())
         return [event_of(row) for row in rows]
 
-    async def expired(self, *, now: float, limit: int = 100) -> Sequence[Job]:
-        late = and_(jobs.c.status == JobStatus.RUNNING.value, jobs.c.lease_until < now)
-        return await self._jobs(select(jobs).where(late).limit(limit))
+    async def leases(self) -> Sequence[Lease]:
+        rows = await self._database.read(lambda c: c.execute(_LEASES).all())
+        return [Lease(*row) for row in rows]
 
     async def held_by(self, worker: str) -> Sequence[Job]:
         theirs = and_(jobs.c.status == JobStatus.RUNNING.value, jobs.c.worker == worker)
         return await self._jobs(select(jobs).where(theirs))
 
-    async def unrung(self, *, before: float, limit: int = 100) -> Sequence[Job]:
-        waiting = and_(jobs.c.status == JobStatus.QUEUED.value, jobs.c.rung_at < before)
+    async def unrung(
+        self, *, before: float, after: float = math.inf, limit: int = 100
+    ) -> Sequence[Job]:
+        when = or_(jobs.c.rung_at < before, jobs.c.rung_at > after)
+        waiting = and_(jobs.c.status == JobStatus.QUEUED.value, when)
         return await self._jobs(select(jobs).where(waiting).order_by(jobs.c.rung_at).limit(limit))
 
     def changes(self) -> AsyncGenerator[frozenset[Change], None]:

@@ -18,7 +18,14 @@ from sfumato.core.ports.job_queue import (
     QueueTraits,
     Ring,
 )
-from sfumato.core.ports.job_store import COUNTED_AHEAD, Change, JobCounts, JobPage, JobStore
+from sfumato.core.ports.job_store import (
+    COUNTED_AHEAD,
+    Change,
+    JobCounts,
+    JobPage,
+    JobStore,
+    Lease,
+)
 from sfumato.core.ports.model_catalog import ModelCatalog
 from sfumato.core.ports.model_files import BytesProgress, ModelFiles
 from sfumato.core.ports.model_reader import ModelReader
@@ -50,6 +57,7 @@ __all__ = [
     "JobPage",
     "JobQueue",
     "JobStore",
+    "Lease",
     "ModelCatalog",
     "ModelFiles",
     "ModelReader",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -36,6 +37,14 @@ class JobCounts:
     queued: int
     running: int
     oldest_queued_at: float | None
+
+
+class Lease(NamedTuple):
+    """A worker's right to an attempt. It was renewed when ``until`` is another."""
+
+    job_id: str
+    attempt: int
+    until: float
 
 
 class Change(NamedTuple):
@@ -152,16 +161,19 @@ class JobStore(Protocol):
         """Events with a number above ``after``, in order. Empty for an unknown job."""
         ...
 
-    async def expired(self, *, now: float, limit: int = 100) -> Sequence[Job]:
-        """Running jobs whose lease ran out before ``now``."""
+    async def leases(self) -> Sequence[Lease]:
+        """The lease of every running job."""
         ...
 
     async def held_by(self, worker: str) -> Sequence[Job]:
         """Running jobs of one worker."""
         ...
 
-    async def unrung(self, *, before: float, limit: int = 100) -> Sequence[Job]:
-        """Queued jobs whose doorbell was last rung before ``before``, oldest first."""
+    async def unrung(
+        self, *, before: float, after: float = math.inf, limit: int = 100
+    ) -> Sequence[Job]:
+        """Queued jobs whose doorbell was last rung before ``before``, oldest first; and those for
+        which that was after ``after``, by a clock that was wrong."""
         ...
 
     async def mark_rung(self, job_ids: Sequence[str], *, now: float) -> None: ...
