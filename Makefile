@@ -9,7 +9,7 @@ HOST       ?= 127.0.0.1
 PORT       ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help install image run-example serve test services services-down lint format types bench bench-queue bench-celery bench-overhead clean
+.PHONY: help install image run-example serve test services services-down lint format types bench bench-queue bench-celery bench-overhead bench-engine bench-submissions clean
 
 help: ## this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,13 @@ bench-celery: $(VENV)/.test ## the queue beside Celery, on this machine's Rabbit
 
 bench-overhead: $(VENV)/.test ## the service against a bare diffusers pipeline
 	@$(BIN)/python -m bench.overhead
+
+bench-engine: $(VENV)/.test ## the shared batch against diffusers and LitServe
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(BIN)/python -m bench.engine
+
+bench-submissions: $(VENV)/.test ## durable submissions a second over HTTP
+	@$(BIN)/python -m bench.submissions
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
