@@ -19,13 +19,12 @@ from sfumato.core.errors import (
     OutOfMemory,
 )
 from sfumato.core.models import ModelInfo, ModelLayout
-from sfumato.core.ports import EncodedImage, ImageTask, Slot
-from sfumato.core.recipe import Recipe
+from sfumato.core.ports import DecodedImage, EncodedImage, ImageTask, Slot
 from sfumato.engine.batches import Batch
 from sfumato.engine.devices import place
 from sfumato.engine.families import loading
 from sfumato.engine.families.sd import StableDiffusion
-from sfumato.engine.images import encode, fit, to_image
+from sfumato.engine.images import encode_image, to_bytes
 from sfumato.engine.previews import fit_colours, preview
 from sfumato.engine.samplers import table_for
 from sfumato.engine.slots import DiffusionSlot, draw, export_slot, noise_source, restore
@@ -141,36 +140,29 @@ class DiffusionEngine:
                 loaded.colours = fit_colours(loaded.model)
             return preview(slot.denoised, loaded.colours)
 
+    def decode(self, slots: Sequence[Slot]) -> Iterator[DecodedImage]:
+        """On a GPU a few at a time. On a CPU one by one: together they take as long, come later,
+        and differ from what they are alone by 1/255 in a byte of ten thousand."""
+        most = 1 if self._placement.device.type == "cpu" else _DECODED_TOGETHER
+        own = [_own(slot) for slot in slots]
+        for n in range(0, len(own), most):
+            yield from self._decode(own[n : n + most])
+
     @torch.inference_mode()
-    def render(self, slot: Slot) -> EncodedImage:
-        slot = _own(slot)
-        if slot.step < slot.steps:
-            raise EngineFailure(f"The slot has done {slot.step} of {slot.steps} steps.")
-        if failed_at := int(slot.failed_at):
-            raise NumericalError(
-                f"The network answered with numbers that are not finite at step {failed_at} of "
-                f"{slot.steps}. Another seed, fewer guidance or another precision may help."
-            )
-        loaded, settings = self._loaded(slot.task.model.name), slot.task.settings
+    def _decode(self, slots: Sequence[DiffusionSlot]) -> list[DecodedImage]:
+        for slot in slots:
+            _check_done(slot)
+        model = self._loaded(slots[0].task.model.name).model
         with _failures("decode a picture"):
-            (pixels,) = loaded.model.decode(slot.latents[None])
-            if not pixels.isfinite().all():
-                raise NumericalError(
-                    "The VAE answered with numbers that are not finite. Another precision may help."
-                )
-            drawn = to_image(pixels[:, : settings.render_height, : settings.render_width])
-            image = fit(drawn, settings.width, settings.height)
-            recipe = Recipe.of(slot.task, model_hash=loaded.model.hash, notes=slot.notes)
-            output_format = slot.task.request.output_format
-            return EncodedImage(
-                index=slot.task.index,
-                data=encode(image, output_format, recipe),
-                media_type=output_format.media_type,
-                width=image.width,
-                height=image.height,
-                seed=recipe.seed,
-                recipe=recipe.as_dict(),
-            )
+            decoded = model.decode(torch.stack([slot.latents for slot in slots]))
+            return [
+                _drawn(slot, pixels, model.hash)
+                for slot, pixels in zip(slots, decoded, strict=True)
+            ]
+
+    def encode(self, image: DecodedImage) -> EncodedImage:
+        with _failures("encode a picture"):
+            return encode_image(image)
 
     def export(self, slot: Slot) -> bytes:
         return export_slot(_own(slot))
@@ -198,12 +190,34 @@ _CPU_ROWS = ((256, 32), (1024, 16), (4096, 4))
 #: twenty activations as wide as Stable Diffusion's finest level, 320 channels.
 _CUDA_BYTES_PER_LATENT = 80_000
 _CUDA_MOST_ROWS = 64
+#: Pictures that a GPU decodes at once: the VAE's tensors are the largest of all.
+_DECODED_TOGETHER = 4
 
 
 def _own(slot: Slot) -> DiffusionSlot:
     if not isinstance(slot, DiffusionSlot):
         raise EngineFailure(f"{type(slot).__name__} is not a slot of this engine.")
     return slot
+
+
+def _check_done(slot: DiffusionSlot) -> None:
+    if slot.step < slot.steps:
+        raise EngineFailure(f"The slot has done {slot.step} of {slot.steps} steps.")
+    if failed_at := int(slot.failed_at):
+        raise NumericalError(
+            f"The network answered with numbers that are not finite at step {failed_at} of "
+            f"{slot.steps}. Another seed, fewer guidance or another precision may help."
+        )
+
+
+def _drawn(slot: DiffusionSlot, pixels: Tensor, model_hash: str) -> DecodedImage:
+    if not pixels.isfinite().all():
+        raise NumericalError(
+            "The VAE answered with numbers that are not finite. Another precision may help."
+        )
+    width, height = slot.task.settings.render_width, slot.task.settings.render_height
+    drawn = to_bytes(pixels[:, :height, :width])
+    return DecodedImage(slot.task, width, height, drawn, model_hash, slot.notes)
 
 
 @contextlib.contextmanager

@@ -12,12 +12,12 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sfumato.core.errors import EngineError, EngineFailure
 from sfumato.core.models import ModelInfo
-from sfumato.core.ports import EncodedImage, ImageTask, Slot
+from sfumato.core.ports import DecodedImage, EncodedImage, ImageTask, Slot
 from sfumato.core.recipe import Recipe, fingerprint
 
 #: The pattern has this many cells a side; every picture's sides are multiples of it.
@@ -58,7 +58,8 @@ class FakeEngine:
     Args:
         before_step: called with the slots before each step; may wait, raise an ``EngineError``,
             or end the process.
-        before_render: the same, before a picture is encoded.
+        before_decode: the same, with one slot before it is decoded.
+        before_encode: the same, with a picture before it is encoded, in whatever thread that is.
         broken_models: by model name, what :meth:`load` raises.
         rows: what :meth:`row_limit` answers.
     """
@@ -67,12 +68,14 @@ class FakeEngine:
         self,
         *,
         before_step: Callable[[Sequence[Slot]], None] = lambda _slots: None,
-        before_render: Callable[[Slot], None] = lambda _slot: None,
+        before_decode: Callable[[Slot], None] = lambda _slot: None,
+        before_encode: Callable[[DecodedImage], None] = lambda _image: None,
         broken_models: Mapping[str, EngineError] | None = None,
         rows: int = 8,
     ) -> None:
         self._before_step = before_step
-        self._before_render = before_render
+        self._before_decode = before_decode
+        self._before_encode = before_encode
         self._broken_models = dict(broken_models or {})
         self._rows = rows
         self._loaded: set[str] = set()
@@ -102,23 +105,28 @@ class FakeEngine:
             slot.step += 1
 
     def preview(self, slot: Slot) -> str:
-        data = _png(_own(slot).digest, _CELLS, _CELLS)
+        data = _png(_pixels(_own(slot).digest, _CELLS, _CELLS), _CELLS, _CELLS)
         return "data:image/png;base64," + base64.b64encode(data).decode()
 
-    def render(self, slot: Slot) -> EncodedImage:
-        self._before_render(slot)
-        slot = _own(slot)
-        if slot.step < slot.steps:
-            raise EngineFailure(f"The slot has done {slot.step} of {slot.steps} steps.")
-        settings = slot.task.settings
-        recipe = Recipe.of(slot.task, model_hash="fake", notes=slot.notes)
+    def decode(self, slots: Sequence[Slot]) -> Iterator[DecodedImage]:
+        for slot in map(_own, slots):
+            self._before_decode(slot)
+            if slot.step < slot.steps:
+                raise EngineFailure(f"The slot has done {slot.step} of {slot.steps} steps.")
+            width, height = slot.task.settings.width, slot.task.settings.height
+            pixels = _pixels(slot.digest, width, height)
+            yield DecodedImage(slot.task, width, height, pixels, "fake", slot.notes)
+
+    def encode(self, image: DecodedImage) -> EncodedImage:
+        self._before_encode(image)
+        recipe = Recipe.of(image.task, model_hash=image.model_hash, notes=image.notes)
         text = {"parameters": recipe.as_parameters(), "sfumato": recipe.as_json()}
         return EncodedImage(
-            index=slot.task.index,
-            data=_png(slot.digest, settings.width, settings.height, text),
+            index=image.task.index,
+            data=_png(image.pixels, image.width, image.height, text),
             media_type="image/png",
-            width=settings.width,
-            height=settings.height,
+            width=image.width,
+            height=image.height,
             seed=recipe.seed,
             recipe=recipe.as_dict(),
         )
@@ -147,14 +155,18 @@ def _own(slot: Slot) -> FakeSlot:
     return slot
 
 
-def _png(digest: bytes, width: int, height: int, text: Mapping[str, str] | None = None) -> bytes:
-    """A PNG of 8 × 8 flat cells whose colours follow from ``digest``. Sides: multiples of 8."""
+def _pixels(digest: bytes, width: int, height: int) -> bytes:
+    """8 × 8 flat cells whose colours follow from ``digest``. Sides: multiples of 8."""
     colours = hashlib.shake_256(digest).digest(3 * _CELLS * _CELLS)
     lines = []
     for row in range(_CELLS):
         cells = (colours[3 * (row * _CELLS + n) :][:3] for n in range(_CELLS))
-        line = b"\0" + b"".join(cell * (width // _CELLS) for cell in cells)
-        lines.append(line * (height // _CELLS))
+        lines.append(b"".join(cell * (width // _CELLS) for cell in cells) * (height // _CELLS))
+    return b"".join(lines)
+
+
+def _png(pixels: bytes, width: int, height: int, text: Mapping[str, str] | None = None) -> bytes:
+    lines = (b"\0" + pixels[3 * width * row :][: 3 * width] for row in range(height))
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
         *((b"iTXt", f"{key}\0\0\0\0\0{value}".encode()) for key, value in (text or {}).items()),

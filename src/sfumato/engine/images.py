@@ -7,6 +7,7 @@ import io
 from PIL import Image, PngImagePlugin
 from torch import Tensor
 
+from sfumato.core.ports import DecodedImage, EncodedImage
 from sfumato.core.recipe import Recipe
 from sfumato.core.request import OutputFormat
 
@@ -18,8 +19,14 @@ _JPEG_QUALITY, _WEBP_QUALITY = 95, 92
 
 def to_image(pixels: Tensor) -> Image.Image:
     """A picture of pixels (3, height, width) in 0 … 1."""
+    height, width = pixels.shape[1:]
+    return Image.frombytes("RGB", (width, height), to_bytes(pixels))
+
+
+def to_bytes(pixels: Tensor) -> bytes:
+    """Pixels (3, height, width) in 0 … 1 as red, green and blue, row by row."""
     rounded = pixels.mul(255).round_().byte().permute(1, 2, 0).contiguous().cpu()
-    return Image.fromarray(rounded.numpy(), "RGB")
+    return rounded.numpy().tobytes()
 
 
 def fit(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -32,6 +39,24 @@ def fit(image: Image.Image, width: int, height: int) -> Image.Image:
     top = (image.height - height * scale) / 2
     box = (left, top, left + width * scale, top + height * scale)
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
+
+
+def encode_image(drawn: DecodedImage) -> EncodedImage:
+    """Exactly the size and the format that the task asks for. No torch, so any thread may."""
+    task = drawn.task
+    image = Image.frombuffer("RGB", (drawn.width, drawn.height), drawn.pixels)
+    image = fit(image, task.settings.width, task.settings.height)
+    recipe = Recipe.of(task, model_hash=drawn.model_hash, notes=drawn.notes)
+    output_format = task.request.output_format
+    return EncodedImage(
+        index=task.index,
+        data=encode(image, output_format, recipe),
+        media_type=output_format.media_type,
+        width=image.width,
+        height=image.height,
+        seed=recipe.seed,
+        recipe=recipe.as_dict(),
+    )
 
 
 def encode(image: Image.Image, output_format: OutputFormat, recipe: Recipe) -> bytes:

@@ -1,4 +1,4 @@
-"""The thread that owns the engine: loads, admits, steps and renders, and never waits for I/O."""
+"""The thread that owns the engine: loads, admits, steps and decodes, and never waits for I/O."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import contextlib
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sfumato.core.errors import EngineError, EngineFailure, SfumatoError
-from sfumato.core.ports import Clock, ImageEngine, ImageTask, Progress, Slot
+from sfumato.core.ports import Clock, DecodedImage, ImageEngine, ImageTask, Progress, Slot
 from sfumato.worker.batcher import StepBatcher
+from sfumato.worker.encoders import Encoders
 from sfumato.worker.run import Admitted, Exported, Failed, ImageReady, JobRun, Loading, Report
 
 log = logging.getLogger(__name__)
@@ -117,7 +119,12 @@ class EngineThread:
 
     def _drive(self, engine: ImageEngine) -> None:
         self._engine = engine
-        self._batcher = StepBatcher(engine.row_limit, clock=self._clock.monotonic)
+        self._encoders = Encoders()
+        with contextlib.closing(self._encoders):
+            self._step_until_stopped()
+
+    def _step_until_stopped(self) -> None:
+        self._batcher = StepBatcher(self._engine.row_limit, clock=self._clock.monotonic)
         while self._obey():
             batch = self._batcher.next_batch()
             if batch:
@@ -184,9 +191,7 @@ class EngineThread:
         for slot in batch:
             self._members[slot.task.job_id].steps_done += 1
         self._report(batch)
-        for slot in batch:
-            if slot.step >= slot.steps:
-                self._render(slot)
+        self._decode([slot for slot in batch if slot.step >= slot.steps])
 
     def _report(self, batch: Sequence[Slot]) -> None:
         now = self._clock.monotonic()
@@ -209,22 +214,47 @@ class EngineThread:
             log.warning("job %s goes on without a preview: %s", slot.task.job_id, error)
             return None
 
-    def _render(self, slot: Slot) -> None:
-        self._batcher.remove(slot)
-        member = self._members.get(slot.task.job_id)
-        if member is None:
-            return
+    def _decode(self, slots: Sequence[Slot]) -> None:
+        """Decode slots whose steps are done, and have their pictures encoded."""
+        for slot in slots:
+            self._batcher.remove(slot)
+        left = deque(slots)
         try:
-            image = self._engine.render(slot)
-        except Exception as error:  # noqa: BLE001 - one job's failure, whatever it is
-            self._fail(member.run, error)
-            return
+            for image in self._engine.decode(slots) if slots else ():
+                self._encode(left.popleft(), image)
+        except Exception as error:  # noqa: BLE001 - found out below whose failure it is
+            if len(slots) == 1:
+                self._fail(self._members[slots[0].task.job_id].run, error)
+                return
+            log.warning("%d pictures were not decoded (%s); trying each", len(left), error)
+            for slot in left:
+                if slot.task.job_id in self._members:
+                    self._decode([slot])
+
+    def _encode(self, slot: Slot, image: DecodedImage) -> None:
+        """In a thread of its own, unless there is nothing else to do for this one."""
+        member = self._members[slot.task.job_id]
         member.slots.remove(slot)
+        run = member.run
+
+        def encode() -> None:
+            try:
+                encoded = self._engine.encode(image)
+            except Exception as error:  # noqa: BLE001 - one job's failure, whatever it is
+                failure = error
+                self._inbox.put(lambda: self._fail(run, failure))
+            else:
+                self._post(run, ImageReady(encoded, slot.notes, self._clock.monotonic()))
+
         if not member.slots:
             del self._members[slot.task.job_id]
-        self._post(member.run, ImageReady(image, slot.notes, self._clock.monotonic()))
+        if self._members or not self._inbox.empty():
+            self._encoders.submit(run, encode)
+        else:
+            encode()
 
     def _export(self, run: JobRun) -> None:
+        self._encoders.wait(run)
         member = self._members.get(run.job_id)
         ours = member is not None and member.run is run
         under_way = [slot for slot in member.slots if slot.step > 0] if member and ours else []

@@ -19,6 +19,7 @@ from sfumato.core.request import GenerationRequest, OutputFormat
 from sfumato.core.samplers import SAMPLERS
 from sfumato.engine.engine import DiffusionEngine
 from sfumato.engine.slots import DiffusionSlot
+from tests.support.rendering import render
 from tests.support.tiny_models import SIDE, TinyModel
 
 #: Latents of a slot alone and in a batch differ by float32 rounding: other kernels, other sums.
@@ -33,7 +34,7 @@ def task_of(model: ModelInfo, prompt: str = "a castle", *, index: int = 0, **fie
 def finish(engine: DiffusionEngine, *slots: DiffusionSlot) -> list[EncodedImage]:
     while under_way := [slot for slot in slots if slot.step < slot.steps]:
         engine.step(under_way)
-    return [engine.render(slot) for slot in slots]
+    return [render(engine, slot) for slot in slots]
 
 
 def pixels(image: EncodedImage) -> npt.NDArray[np.float32]:
@@ -136,9 +137,9 @@ def test_numbers_that_are_not_finite_fail_their_own_slot_alone(
     while sick.step < sick.steps:
         engine.step([sick, well])
     with pytest.raises(NumericalError, match="step 2 of 4"):
-        engine.render(sick)
+        render(engine, sick)
     assert engine.preview(sick).startswith("data:image/")
-    assert pixels(engine.render(well)).std() > 0
+    assert pixels(render(engine, well)).std() > 0
 
 
 def test_a_vae_that_answers_with_nan_fails_the_picture(
@@ -149,7 +150,7 @@ def test_a_vae_that_answers_with_nan_fails_the_picture(
     black = torch.full((1, 3, SIDE, SIDE), torch.nan)
     monkeypatch.setattr(engine._models[sd1.info.name].model, "decode", lambda _: black)
     with pytest.raises(NumericalError, match="VAE"):
-        engine.render(slot)
+        render(engine, slot)
 
 
 def test_neighbours_do_not_change_a_bit_while_the_rows_are_as_many(
@@ -243,7 +244,7 @@ def test_what_is_cut_from_a_long_prompt_is_said(engine: DiffusionEngine, sd1: Ti
     )
     for _ in range(slot.steps):
         engine.step([slot])
-    assert engine.render(slot).recipe["notes"] == list(slot.notes)
+    assert render(engine, slot).recipe["notes"] == list(slot.notes)
 
 
 def test_it_computes_in_half_the_width_where_told_to(sd1: TinyModel) -> None:

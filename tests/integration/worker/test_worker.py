@@ -11,7 +11,7 @@ import pytest
 
 from sfumato.core.errors import ModelUnusable, OutOfMemory, StorageFull
 from sfumato.core.job import AttemptOutcome, JobStatus
-from sfumato.core.ports import Slot
+from sfumato.core.ports import DecodedImage, Slot
 from sfumato.engine.fake import FakeEngine
 from sfumato.worker.engine_thread import EngineThread
 from sfumato.worker.loop import Worker
@@ -49,6 +49,13 @@ async def releasing(worker: Worker) -> None:
     await asked.wait()
 
 
+async def joined(worker: Worker, count: int) -> None:
+    """Returns once so many jobs were handed to the engine's thread."""
+    while len(worker._runs) < count:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # the last one's task runs, and hands the job over
+
+
 async def test_a_job_ends_with_pictures_a_recipe_events_and_timings() -> None:
     async with open_house() as house, house.working():
         job = await house.finished(await house.submit(num_images=3, seed=7))
@@ -73,9 +80,7 @@ async def test_different_requests_share_their_steps() -> None:
         first = await house.submit(num_inference_steps=8)
         await gate.wait_reached()
         others = [await house.submit(guidance_scale=g, num_inference_steps=4) for g in (0, 1, 3)]
-        while len(worker._runs) < 4:
-            await asyncio.sleep(0)
-        await asyncio.sleep(0)  # the last one's task runs, and hands the job to the engine
+        await joined(worker, 4)
         gate.go_on.set()
         for job in (first, *others):
             assert (await house.finished(job)).status is JobStatus.SUCCEEDED
@@ -209,6 +214,84 @@ async def test_an_engine_that_can_not_be_made_ends_the_worker() -> None:
             await worker.run()
         await house.recovery.worker_gone("w1", reason="it ended")
         assert (await house.tracking.get(job.id)).status is JobStatus.QUEUED
+
+
+async def test_steps_go_on_while_pictures_are_encoded() -> None:
+    encoding, stepped, gate = threading.Event(), threading.Event(), Gate()
+
+    def step(slots: Sequence[Slot]) -> None:
+        gate(slots)
+        if encoding.is_set():
+            stepped.set()
+
+    def encode(_image: DecodedImage) -> None:
+        encoding.set()
+        assert stepped.wait(30), "no step was taken while a picture was encoded"
+
+    engine = FakeEngine(before_step=step, before_encode=encode)
+    async with open_house() as house, house.working(engine) as worker:
+        jobs = [await house.submit(num_inference_steps=steps) for steps in (3, 40)]
+        await joined(worker, 2)
+        gate.go_on.set()
+        for job in jobs:
+            assert (await house.finished(job)).status is JobStatus.SUCCEEDED
+
+
+async def test_a_picture_that_can_not_be_encoded_fails_its_job_alone() -> None:
+    def encode(image: DecodedImage) -> None:
+        if image.task.index == 1:
+            raise ValueError("unlucky")
+
+    async with open_house() as house, house.working(FakeEngine(before_encode=encode)):
+        unlucky, other = await house.submit(num_images=3), await house.submit()
+        failed = await house.finished(unlucky)
+        assert (await house.finished(other)).status is JobStatus.SUCCEEDED
+    assert failed.error is not None
+    assert "unlucky" in failed.error.message
+
+
+async def test_pictures_that_can_not_be_decoded_together_are_decoded_one_by_one() -> None:
+    tried: list[int] = []
+
+    def decode(slot: Slot) -> None:
+        tried.append(slot.task.index)
+        if slot.task.index == 2 and len(tried) <= 3:
+            raise OutOfMemory("three are too many")
+
+    async with open_house() as house, house.working(FakeEngine(before_decode=decode)):
+        done = await house.finished(await house.submit(num_images=4))
+    assert done.status is JobStatus.SUCCEEDED
+    assert tried == [0, 1, 2, 2, 3]
+
+
+async def test_a_picture_that_is_being_encoded_is_not_drawn_again_after_a_drain() -> None:
+    encoding, may_end = threading.Event(), threading.Event()
+
+    def encode(_image: DecodedImage) -> None:
+        encoding.set()
+        assert may_end.wait(30)
+
+    begin, middle = Gate(), threading.Event()
+
+    def step(slots: Sequence[Slot]) -> None:
+        begin(slots)
+        if encoding.is_set():
+            assert middle.wait(30)
+
+    engine = FakeEngine(before_step=step, before_encode=encode)
+    async with open_house() as house:
+        async with house.working(engine, grace=0.0) as worker:
+            short = await house.submit(num_inference_steps=3)
+            long = await house.submit(num_inference_steps=50)
+            await joined(worker, 2)
+            begin.go_on.set()
+            assert await asyncio.to_thread(encoding.wait, 30)
+            worker.drain()
+            await releasing(worker)
+            middle.set()
+            may_end.set()
+        assert (await house.tracking.get(short.id)).status is JobStatus.SUCCEEDED
+        assert (await house.tracking.get(long.id)).status is JobStatus.QUEUED
 
 
 async def test_a_full_disk_fails_the_job_with_that_reason() -> None:

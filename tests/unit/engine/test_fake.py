@@ -13,6 +13,7 @@ from sfumato.core.models import ModelInfo, ModelLayout, settle
 from sfumato.core.ports import ImageEngine, ImageTask
 from sfumato.core.request import GenerationRequest
 from sfumato.engine.fake import FakeEngine, FakeSlot
+from tests.support.rendering import render
 
 MODEL = ModelInfo("pattern", "sd1", ModelLayout.DIFFUSERS, "/nowhere")
 
@@ -25,7 +26,7 @@ def task(prompt: str = "a castle", *, index: int = 0, **fields: int) -> ImageTas
 def run(engine: ImageEngine, slot: FakeSlot) -> bytes:
     while slot.step < slot.steps:
         engine.step([slot])
-    return engine.render(slot).data
+    return render(engine, slot).data
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_pixels_follow_from_the_request_alone(engine: FakeEngine) -> None:
 def test_the_picture_has_the_size_asked_for_and_its_recipe(engine: FakeEngine) -> None:
     slot = engine.admit(task("château, 城"))
     run(engine, slot)
-    encoded = engine.render(slot)
+    encoded = render(engine, slot)
     with Image.open(io.BytesIO(encoded.data)) as image:
         image.load()
         assert image.size == (64, 40)

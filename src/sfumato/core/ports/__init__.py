@@ -8,7 +8,7 @@ changes nothing and answers False.
 
 from sfumato.core.ports.assignments import Assignment, Assignments, Progress, Revocation
 from sfumato.core.ports.clock import Clock
-from sfumato.core.ports.image_engine import EncodedImage, ImageEngine, ImageTask, Slot
+from sfumato.core.ports.image_engine import DecodedImage, EncodedImage, ImageEngine, ImageTask, Slot
 from sfumato.core.ports.image_store import ImageStore, StoredObject
 from sfumato.core.ports.job_queue import (
     MAX_DELIVERIES,
@@ -48,6 +48,7 @@ __all__ = [
     "BytesProgress",
     "Change",
     "Clock",
+    "DecodedImage",
     "Delivery",
     "EncodedImage",
     "ImageEngine",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -61,6 +61,24 @@ class Slot(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """A picture as the model drew it, neither resampled nor encoded yet.
+
+    Attributes:
+        pixels: red, green and blue of 8 bits each, row by row.
+        model_hash: identity of the weights that drew it.
+        notes: as of its slot.
+    """
+
+    task: ImageTask
+    width: int
+    height: int
+    pixels: bytes
+    model_hash: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedImage:
     """A finished picture with its recipe inside. ``recipe``: the JSON twin, as plain data."""
 
@@ -74,7 +92,7 @@ class EncodedImage:
 
 
 class ImageEngine(Protocol):
-    """Turns tasks into pictures. Synchronous; called from one thread at a time.
+    """Turns tasks into pictures. Synchronous; called from one thread at a time, but for ``encode``.
 
     An ``EngineError`` from a method concerns the model, task or slots it was called with alone;
     everything else that was loaded or admitted stays usable.
@@ -100,8 +118,16 @@ class ImageEngine(Protocol):
         """A small picture of a slot under way, as a data URL of a few kilobytes."""
         ...
 
-    def render(self, slot: Slot) -> EncodedImage:
-        """Decode a slot whose steps are done, resample it to the size asked for, encode it."""
+    def decode(self, slots: Sequence[Slot]) -> Iterator[DecodedImage]:
+        """The pictures of slots whose steps are done, in this order, each once it is ready.
+
+        All have one batch key. An error is of one that was not yielded, or of their number: each
+        may be asked for again alone.
+        """
+        ...
+
+    def encode(self, image: DecodedImage) -> EncodedImage:
+        """Resample a picture to the size asked for, write its file. Called from any thread."""
         ...
 
     def export(self, slot: Slot) -> bytes:
