@@ -25,20 +25,21 @@ class TestAmqpJobQueue(JobQueueContract):
         queue = await AmqpJobQueue.open(rabbitmq_url, prefix=PREFIX, max_deliveries=3)
         yield queue
         await queue.close()
-        await _delete_queues(rabbitmq_url, queue)
+        await delete_queues(rabbitmq_url, queue)
 
     @pytest.fixture
     async def elsewhere(self, rabbitmq_url: str) -> AsyncIterator[JobQueue]:
         other = await AmqpJobQueue.open(rabbitmq_url, prefix=PREFIX, max_deliveries=3)
         yield other
         await other.close()
-        await _delete_queues(rabbitmq_url, other)
+        await delete_queues(rabbitmq_url, other)
 
     async def pass_time(self, clock: ManualClock, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-async def _delete_queues(url: str, queue: AmqpJobQueue) -> None:
+async def delete_queues(url: str, queue: AmqpJobQueue) -> None:
+    """A broker outlives its tests."""
     connection = await aio_pika.connect(url)
     async with connection, connection.channel() as channel:
         for runtime in queue._declared - {""}:
