@@ -118,6 +118,12 @@ class JobRequest(BaseModel):
         description="Your own notes, echoed in the job: "
         f"a JSON object of at most {core.MAX_METADATA_BYTES} bytes.",
     )
+    clip_skip: Whole = Field(
+        1,
+        description="Which layer of the text encoder to take, counted from the last: a whole "
+        f"number from {core.MIN_CLIP_SKIP} to {core.MAX_CLIP_SKIP}.",
+        json_schema_extra=bounds(core.MIN_CLIP_SKIP, core.MAX_CLIP_SKIP),
+    )
 
     def to_core(self) -> core.GenerationRequest:
         """Raises ``InvalidRequest``, naming the field."""

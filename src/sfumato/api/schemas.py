@@ -40,6 +40,7 @@ class Requested(BaseModel):
     guidance_scale: float | None
     seed: int | None
     num_images: int
+    clip_skip: int
     sampler: str | None
     output_format: OutputFormat
     priority: int

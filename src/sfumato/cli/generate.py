@@ -54,6 +54,9 @@ def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of th
     num_images: Annotated[
         int | None, typer.Option("--num-images", "-n", help="How many pictures, 1 to 64.")
     ] = None,
+    clip_skip: Annotated[
+        int | None, typer.Option(help="Layer of the text encoder: 1 is the last, 2 the one before.")
+    ] = None,
     sampler: Annotated[str | None, typer.Option(help="The noise solver, as euler_a.")] = None,
     output_format: Annotated[
         OutputFormat | None, typer.Option("--output-format", "--format", help="Of the files.")
@@ -86,6 +89,7 @@ def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of th
         "guidance_scale": guidance_scale,
         "seed": seed,
         "num_images": num_images,
+        "clip_skip": clip_skip,
         "sampler": sampler,
         "output_format": output_format,
         "priority": priority,

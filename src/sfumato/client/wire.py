@@ -47,6 +47,7 @@ class RequestOptions(TypedDict, total=False):
     guidance_scale: float
     seed: int
     num_images: int
+    clip_skip: int
     sampler: str
     output_format: str
     priority: int

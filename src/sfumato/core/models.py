@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from sfumato.core.errors import ModelRefused, UnknownModel
 from sfumato.core.job import Settings
+from sfumato.core.prompts import check_prompts, parse_prompt, prompt_notes
 from sfumato.core.request import GenerationRequest
 from sfumato.core.samplers import resolve_sampler
 
@@ -146,7 +147,11 @@ def settle(request: GenerationRequest, model: ModelInfo, *, random_seed: int) ->
     """Fill what the request left out from the model's own defaults.
 
     A request that names one side only gets the other from the model's native aspect.
+
+    Raises:
+        InvalidRequest: the prompts name what no engine can follow, or a name is not known.
     """
+    check_prompts(request.prompt, request.negative_prompt)
     defaults = model.defaults
     width, height = request.width, request.height
     if width is None and height is None:
@@ -188,13 +193,17 @@ def unknown_words(model: ModelInfo, prompt: str) -> list[str]:
     """Words of ``prompt`` that the model has never seen, in order, each once."""
     if model.vocabulary is None:
         return []
-    words = re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", prompt.casefold())
+    text = parse_prompt(prompt).words().casefold()
+    words = re.findall(r"[^\W\d_]+(?:['’-][^\W\d_]+)*", text)
     return [word for word in dict.fromkeys(words) if word not in model.vocabulary]
 
 
 def notes_for(request: GenerationRequest, settings: Settings, model: ModelInfo) -> tuple[str, ...]:
     """What the caller should know before the picture comes."""
-    notes = []
+    notes = [
+        *prompt_notes("prompt", request.prompt),
+        *prompt_notes("negative prompt", request.negative_prompt),
+    ]
     unknown = unknown_words(model, request.prompt)
     if unknown:
         notes.append(f"{model.name} does not know: {', '.join(unknown)}")

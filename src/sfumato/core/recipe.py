@@ -41,6 +41,7 @@ class Recipe:
     guidance_scale: float
     sampler: str
     seed: int
+    clip_skip: int = 1
     version: str = __version__
     notes: Sequence[str] = ()
 
@@ -61,6 +62,7 @@ class Recipe:
             guidance_scale=settings.guidance_scale,
             sampler=settings.sampler,
             seed=settings.image_seed(task.index),
+            clip_skip=task.request.clip_skip,
             notes=(*task.notes, *notes),
         )
 
@@ -85,6 +87,8 @@ class Recipe:
             "Model": self.model,
             "Version": f"Sfumato {self.version}",
         }
+        if self.clip_skip > 1:
+            pairs["Clip skip"] = self.clip_skip
         if (self.width, self.height) != (self.render_width, self.render_height):
             pairs["Resampled to"] = f"{self.width}x{self.height}"
         lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))

@@ -25,6 +25,7 @@ MIN_SEED, MAX_SEED = 0, 2**64 - 1
 MAX_IMAGES = 64
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 MAX_METADATA_BYTES = 16_384
+MIN_CLIP_SKIP, MAX_CLIP_SKIP = 1, 12
 
 
 class OutputFormat(StrEnum):
@@ -76,6 +77,7 @@ class GenerationRequest:
         priority: -100 to 100, higher first.
         runtime: the pool of workers to use; None for the one that serves the model.
         metadata: the caller's own notes, echoed in the job; JSON of at most 16 KiB.
+        clip_skip: which layer of the text encoder to take, from 1, the last, to 12.
 
     Raises:
         InvalidRequest: naming the field and what it accepts.
@@ -95,6 +97,7 @@ class GenerationRequest:
     priority: int = 0
     runtime: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    clip_skip: int = 1
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt, required=True)
@@ -106,11 +109,18 @@ class GenerationRequest:
         _check_number("seed", self.seed, MIN_SEED, MAX_SEED)
         _check_number("num_images", self.num_images, 1, MAX_IMAGES)
         _check_number("priority", self.priority, MIN_PRIORITY, MAX_PRIORITY)
+        _check_number("clip_skip", self.clip_skip, MIN_CLIP_SKIP, MAX_CLIP_SKIP)
         _check_metadata(self.metadata)
 
     def canonical_hash(self) -> str:
-        """SHA-256 over every field in a fixed order: equal requests, equal hashes."""
-        return hashlib.sha256(canonical_json(self.as_dict()).encode()).hexdigest()
+        """SHA-256 over every field in a fixed order: equal requests, equal hashes.
+
+        A field that came later counts only where it is given, so that hashes in a store stay good.
+        """
+        fields = self.as_dict()
+        if self.clip_skip == MIN_CLIP_SKIP:
+            del fields["clip_skip"]
+        return hashlib.sha256(canonical_json(fields).encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data that :meth:`from_dict` reads back."""
@@ -193,7 +203,7 @@ def _check_side(name: str, side: Any) -> None:
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    if value is None and name not in ("num_images", "priority"):
+    if value is None and name not in ("num_images", "priority", "clip_skip"):
         return
     accepted = f"a number from {low:g} to {high:g}"
     if name != "guidance_scale":

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sfumato.engine.families.sd import StableDiffusion
+from sfumato.engine.rows import Rows
 from sfumato.engine.samplers import advance
 from sfumato.engine.slots import DiffusionSlot, draw
 
@@ -18,7 +19,6 @@ class Batch:
     Between steps each slot's tensors are views of the batch's, so a slot can leave for another
     batch, be exported or rendered at any time.
 
-    The network's rows are every slot's prompt, then the negative prompts of the guided slots.
     Alone or among others, a slot ends with the same latents to about 1e-5 in float32: for another
     number of rows the kernels add in another order. Among as many rows it is the same to the bit, whoever they belong to.
     """
@@ -30,14 +30,9 @@ class Batch:
         self._views = [slot.latents for slot in slots]
         self._denoised = torch.stack([slot.denoised for slot in slots])
         self._failed_at = torch.stack([slot.failed_at for slot in slots])
-        device = self._latents.device
-        guided = [n for n, slot in enumerate(slots) if slot.unconditioned is not None]
-        negatives = [slot.unconditioned for slot in slots if slot.unconditioned is not None]
-        self._embeddings = torch.stack([*(slot.conditioning for slot in slots), *negatives])
-        self._guided = torch.tensor(guided, device=device) if guided else None
-        self._all_guided = len(guided) == len(slots)
+        self._rows = Rows([slot.conditioning for slot in slots], self._latents.device)
         scales = [slot.task.settings.guidance_scale for slot in slots]
-        self._guidance = torch.tensor(scales, device=device)
+        self._guidance = torch.tensor(scales, device=self._latents.device)
 
     def holds(self, slots: Sequence[DiffusionSlot]) -> bool:
         """Whether it is made of exactly these slots, in this order, and none has moved on."""
@@ -66,22 +61,15 @@ class Batch:
 
     def _guided_output(self, timesteps: Tensor) -> Tensor:
         """The network's output, (slots, channels, height, width), guidance applied."""
-        latents, count = self._latents, len(self._slots)
+        rows = self._rows
         embedded = self._guidance if self._model.guidance_embedded else None
-        if self._guided is None:
-            return self._model.predict(latents, timesteps, self._embeddings, embedded)
-        if self._all_guided:
-            latents, timesteps = latents.repeat(2, 1, 1, 1), timesteps.repeat(2)
-        else:
-            latents = torch.cat([latents, latents[self._guided]])
-            timesteps = torch.cat([timesteps, timesteps[self._guided]])
-        output = self._model.predict(latents, timesteps, self._embeddings, embedded)
-        with_prompt, without = output[:count], output[count:]
-        if self._all_guided:
-            return without + self._guidance.view(-1, 1, 1, 1) * (with_prompt - without)
-        scale = self._guidance[self._guided].view(-1, 1, 1, 1)
-        guided = without + scale * (with_prompt[self._guided] - without)
-        return with_prompt.index_copy(0, self._guided, guided)
+        output = self._model.predict(
+            rows.spread(self._latents),
+            rows.spread(timesteps),
+            rows.embeddings([slot.step for slot in self._slots]),
+            None if embedded is None else rows.spread(embedded),
+        )
+        return rows.combine(output)
 
     def _noise(self) -> Tensor | None:
         """Fresh noise for the slots whose sampler asks for it in this step, zeros for others."""

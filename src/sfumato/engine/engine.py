@@ -14,6 +14,7 @@ from torch import Tensor
 from sfumato.core.errors import (
     EngineError,
     EngineFailure,
+    InvalidRequest,
     ModelUnusable,
     NumericalError,
     OutOfMemory,
@@ -21,6 +22,7 @@ from sfumato.core.errors import (
 from sfumato.core.models import ModelInfo, ModelLayout
 from sfumato.core.ports import DecodedImage, EncodedImage, ImageTask, Slot
 from sfumato.engine.batches import Batch
+from sfumato.engine.conditioning import condition
 from sfumato.engine.devices import place
 from sfumato.engine.families import loading
 from sfumato.engine.families.sd import StableDiffusion
@@ -36,6 +38,7 @@ class BatchKey(NamedTuple):
 
     model: str
     latent_shape: tuple[int, int, int]
+    prompt_tokens: int
 
 
 @dataclass(slots=True)
@@ -76,29 +79,21 @@ class DiffusionEngine:
     def admit(self, task: ImageTask) -> DiffusionSlot:
         model, settings = self._loaded(task.model.name).model, task.settings
         with _failures("admit a picture"):
-            prompt = model.prompts.encode(task.request.prompt)
-            encoded = [("prompt", prompt)]
-            unconditioned = None
-            if settings.guidance_scale > 1 and not model.guidance_embedded:
-                negative = model.prompts.encode(task.request.negative_prompt)
-                encoded.append(("negative prompt", negative))
-                unconditioned = negative.embeddings
+            guided = settings.guidance_scale > 1 and not model.guidance_embedded
+            conditioning = condition(model.prompts, task, guided=guided)
             table = table_for(settings.sampler, settings.num_inference_steps, model.schedule)
             shape = model.latent_shape(settings.render_width, settings.render_height)
             generator = noise_source(settings.image_seed(task.index))
             latents = draw(shape, generator, self._placement.device) * table.initial_scale
-            notes = (text.note(name) for name, text in encoded)
             return DiffusionSlot(
                 task=task,
                 table=table,
-                batch_key=BatchKey(task.model.name, shape),
-                conditioning=prompt.embeddings,
-                unconditioned=unconditioned,
+                batch_key=BatchKey(task.model.name, shape, conditioning.tokens),
+                conditioning=conditioning,
                 latents=latents,
                 denoised=torch.zeros_like(latents),
                 failed_at=latents.new_zeros(()),
                 generator=generator,
-                notes=tuple(note for note in notes if note),
             )
 
     def row_limit(self, batch_key: Hashable) -> int:
@@ -226,7 +221,7 @@ def _failures(doing: str, kind: type[EngineError] = EngineFailure) -> Iterator[N
     memory was what lacked."""
     try:
         yield
-    except EngineError:
+    except (EngineError, InvalidRequest):
         raise
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(f"There was not enough memory to {doing}.") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,8 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 
-from sfumato.core.errors import ModelUnusable
+from sfumato.core.errors import InvalidRequest, ModelUnusable
+from sfumato.core.prompts import Break, Chunk, parse_emphasis, split_into_chunks
 from sfumato.engine.weights import read_json
 
 if TYPE_CHECKING:
@@ -22,26 +23,15 @@ if TYPE_CHECKING:
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 #: CLIP's own split of a text into words, before their bytes are paired.
 _WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|\p{L}+|\p{N}|[^\s\p{L}\p{N}]+"
+#: Of one text, and of all texts that one picture's prompts become.
+MAX_CHUNKS = 64
+_MAX_CHUNKS_TOGETHER = 256
 #: Embeddings kept: of prompts that come again, and of the empty negative prompt above all.
-_CACHED = 64
-_SHOWN_WORDS = 12
+_CACHED_CHUNKS = 512
+#: A GPU encodes a prompt and its negative one in the time of either.
+_CUDA_ROWS = 4
 
-
-@dataclass(frozen=True, slots=True)
-class EncodedPrompt:
-    """``embeddings``: (tokens, width), on the model's device. ``cut``: the words left out."""
-
-    embeddings: Tensor
-    cut: tuple[str, ...]
-
-    def note(self, name: str) -> str | None:
-        """What the caller should know of a prompt that was too long."""
-        if not self.cut:
-            return None
-        shown = " ".join(self.cut[:_SHOWN_WORDS])
-        more = " …" if len(self.cut) > _SHOWN_WORDS else ""
-        words = "word was" if len(self.cut) == 1 else f"{len(self.cut)} words were"
-        return f"the {name}'s last {words} cut: {shown}{more}"
+Ids = tuple[int, ...]
 
 
 class ClipTokenizer:
@@ -106,45 +96,135 @@ class ClipTokenizer:
             ids[role] = found
         return cls(tokenizer, start=ids["bos_token"], end=ids["eos_token"], pad=ids["pad_token"])
 
-    def encode(self, text: str, length: int) -> tuple[list[int], tuple[str, ...]]:
-        """Exactly ``length`` ids, and the words of ``text`` that did not fit whole."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        room = length - 2
-        ids = list(encoding.ids)
-        cut: tuple[str, ...] = ()
-        if len(ids) > room:
-            begin = encoding.offsets[room][0]
-            while begin > 0 and not text[begin - 1].isspace():
-                begin -= 1
-            ids, cut = ids[:room], tuple(text[begin:].split())
+    @property
+    def comma(self) -> int | None:
+        """The id of a comma that ends a word."""
+        found: int | None = self._tokenizer.token_to_id(",</w>")
+        return found
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text of any length, without frame or padding."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def frame(self, ids: Sequence[int], length: int) -> list[int]:
+        """Exactly ``length`` ids: start, at most ``length - 2`` of a text, end, padding."""
         framed = [self._start, *ids, self._end]
-        return framed + [self._pad] * (length - len(framed)), cut
+        return framed + [self._pad] * (length - len(framed))
 
 
 class PromptEncoder:
     """Tokenizer and text encoder of one model, with a cache of what was encoded last.
 
+    Chunks are encoded in batches of one fixed size, filled up where too few: kernels add in
+    another order for another number of rows, so an embedding's last bits would else depend on
+    what happened to be in the cache.
+
     Args:
-        network: a ``CLIPTextModel``, whose last hidden state the denoiser was trained on.
-        length: tokens a prompt is padded or cut to, start and end included.
+        network: a ``CLIPTextModel``, on whose last hidden state the denoiser was trained.
+        length: tokens of a chunk, start and end included.
     """
 
     def __init__(self, tokenizer: ClipTokenizer, network: CLIPTextModel, length: int) -> None:
         self._tokenizer = tokenizer
         self._network = network
         self._length = length
-        self._cache: OrderedDict[str, EncodedPrompt] = OrderedDict()
+        self._rows = _CUDA_ROWS if network.device.type == "cuda" else 1
+        self._cache: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
+        self._cached_chunks = 0
 
-    def encode(self, text: str) -> EncodedPrompt:
-        known = self._cache.pop(text, None)
-        if known is None:
-            ids, cut = self._tokenizer.encode(text, self._length)
-            batch = torch.tensor([ids], device=self._network.device)
-            known = EncodedPrompt(self._network(input_ids=batch).last_hidden_state[0], cut)
-        self._cache[text] = known
-        if len(self._cache) > _CACHED:
-            self._cache.popitem(last=False)
-        return known
+    def encode(self, texts: Sequence[str], clip_skip: int = 1) -> list[Tensor]:
+        """Embeddings of each text, (chunks × length, width), on the model's device.
+
+        Args:
+            clip_skip: which of the network's layers to take, counted from the last, which is 1.
+
+        Raises:
+            InvalidRequest: the texts are too long, or the network has fewer layers.
+        """
+        layers = self._network.config.num_hidden_layers
+        if clip_skip > layers:
+            raise InvalidRequest(
+                f"clip_skip is {clip_skip}, but this model's text encoder has {layers} layers.",
+                field="clip_skip",
+                accepted=f"a whole number from 1 to {layers}",
+            )
+        known = {text: self._cache.get((text, clip_skip)) for text in texts}
+        chunks = self._chunks([text for text, tensor in known.items() if tensor is None])
+        distinct = dict.fromkeys(chunk.ids for found in chunks.values() for chunk in found)
+        hidden = self._hidden(list(distinct), clip_skip)
+        encoded = []
+        for text, tensor in known.items():
+            if tensor is None:
+                parts = [_weighed(hidden[chunk.ids], chunk.weights) for chunk in chunks[text]]
+                tensor = torch.cat(parts) if len(parts) > 1 else parts[0]  # noqa: PLW2901
+            self._keep((text, clip_skip), tensor)
+            encoded.append(tensor)
+        return encoded
+
+    def _chunks(self, texts: Sequence[str]) -> dict[str, list[Chunk]]:
+        chunks, count, room = dict[str, list[Chunk]](), 0, self._length - 2
+        for text in texts:
+            runs = [
+                run if isinstance(run, Break) else (self._tokenizer.encode(run.text), run.weight)
+                for run in parse_emphasis(text)
+            ]
+            found = split_into_chunks(runs, room=room, comma=self._tokenizer.comma)
+            chunks[text] = found
+            count += len(found)
+            if len(found) > MAX_CHUNKS:
+                raise InvalidRequest(
+                    f"A prompt has {len(found)} chunks of {room} tokens; a token is about a word.",
+                    accepted=f"at most {MAX_CHUNKS} chunks, or {MAX_CHUNKS * room:,} tokens",
+                )
+            if count > _MAX_CHUNKS_TOGETHER:
+                raise InvalidRequest(
+                    f"The prompts change with the step into more than {len(chunks) - 1} texts, "
+                    f"which together have more than {_MAX_CHUNKS_TOGETHER} chunks of {room} tokens.",
+                    accepted="fewer alternatives, or shorter prompts",
+                )
+        return chunks
+
+    def _hidden(self, wanted: Sequence[Ids], clip_skip: int) -> dict[Ids, Tensor]:
+        """The network's hidden state, (length, width), for each chunk's ids."""
+        hidden: dict[Ids, Tensor] = {}
+        for begin in range(0, len(wanted), self._rows):
+            ids = wanted[begin : begin + self._rows]
+            framed = [self._tokenizer.frame(row, self._length) for row in ids]
+            framed += [framed[-1]] * (self._rows - len(framed))
+            batch = torch.tensor(framed, device=self._network.device)
+            hidden |= dict(zip(ids, self._layer(batch, clip_skip), strict=False))
+        return hidden
+
+    def _layer(self, batch: Tensor, clip_skip: int) -> Tensor:
+        if clip_skip == 1:
+            return self._network(input_ids=batch).last_hidden_state  # type: ignore[no-any-return]
+        states = self._network(input_ids=batch, output_hidden_states=True).hidden_states
+        # transformers 5 dropped a level.
+        network = getattr(self._network, "text_model", self._network)
+        return network.final_layer_norm(states[-clip_skip])  # type: ignore[no-any-return]
+
+    def _keep(self, key: tuple[str, int], tensor: Tensor) -> None:
+        """As the newest of the cache, which lets go of its oldest."""
+        if self._cache.pop(key, None) is None:
+            self._cached_chunks += tensor.shape[0] // self._length
+        self._cache[key] = tensor
+        while self._cached_chunks > _CACHED_CHUNKS:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached_chunks -= oldest.shape[0] // self._length
+
+
+def _weighed(hidden: Tensor, weights: Sequence[float]) -> Tensor:
+    """A chunk's embeddings times their weights, their mean restored, as A1111 does."""
+    if all(weight == 1 for weight in weights):
+        return hidden
+    factors = torch.ones(hidden.shape[0], 1)
+    factors[1 : 1 + len(weights), 0] = torch.tensor(weights)
+    plain = hidden.float()
+    weighed = plain * factors.to(plain.device)
+    mean = weighed.mean()
+    restored = torch.where(mean == 0, weighed, weighed * (plain.mean() / mean))
+    return restored.to(hidden.dtype)
 
 
 def _clip_tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:

@@ -14,6 +14,7 @@ from torch import Tensor
 from sfumato.core.errors import EngineFailure
 from sfumato.core.ports import ImageTask
 from sfumato.core.recipe import fingerprint
+from sfumato.engine.conditioning import Conditioning
 from sfumato.engine.samplers import SamplerTable
 
 _FORMAT = "sfumato-slot-1"
@@ -24,8 +25,6 @@ class DiffusionSlot:
     """A slot of :class:`sfumato.engine.engine.DiffusionEngine`.
 
     Attributes:
-        conditioning: embeddings of the prompt, (tokens, width).
-        unconditioned: of the negative prompt; None where guidance is off or embedded.
         latents: float32 (channels, height, width), in the tables' variance-preserving space.
         denoised: the network's last estimate of the finished latents; zeros at the start.
         failed_at: float32 scalar: the first step whose latents were not finite; 0 for none.
@@ -36,8 +35,7 @@ class DiffusionSlot:
     task: ImageTask
     table: SamplerTable
     batch_key: Hashable
-    conditioning: Tensor
-    unconditioned: Tensor | None
+    conditioning: Conditioning
     latents: Tensor
     denoised: Tensor
     failed_at: Tensor
@@ -47,7 +45,7 @@ class DiffusionSlot:
 
     @property
     def rows(self) -> int:
-        return 1 if self.unconditioned is None else 2
+        return self.conditioning.rows
 
     @property
     def cost(self) -> int:

@@ -236,17 +236,6 @@ def test_the_picture_is_resampled_to_exactly_the_size_asked_and_holds_its_recipe
     assert "Resampled to: 72x40" in text
 
 
-def test_what_is_cut_from_a_long_prompt_is_said(engine: DiffusionEngine, sd1: TinyModel) -> None:
-    slot = engine.admit(task_of(sd1.info, "cat " * 75 + "dog fish", negative_prompt="tree " * 76))
-    assert slot.notes == (
-        "the prompt's last 2 words were cut: dog fish",
-        "the negative prompt's last word was cut: tree",
-    )
-    for _ in range(slot.steps):
-        engine.step([slot])
-    assert render(engine, slot).recipe["notes"] == list(slot.notes)
-
-
 def test_it_computes_in_half_the_width_where_told_to(sd1: TinyModel) -> None:
     narrow, wide = (DiffusionEngine("cpu", dtype, threads=1) for dtype in ("bfloat16", "float32"))
     pictures = []
