@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
+import socket
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.service import ServiceProcess
+from tests.support.service import PATIENCE, ServiceProcess
 
 
 @contextlib.contextmanager
@@ -61,3 +63,30 @@ def test_a_locked_database_is_told_to_the_caller_and_waited_out(tmp_path: Path) 
             assert len(service.http.get("/v1/jobs").json()["jobs"]) == 1, "reading goes on"
             other.execute("ROLLBACK")
         assert service.finished(service.submit()["id"])["status"] == "succeeded"
+
+
+def test_a_service_that_stops_amid_an_outage_tells_its_callers_to_ask_again(
+    tmp_path: Path,
+) -> None:
+    body = b'{"prompt": "a castle"}'
+    head = (
+        b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    )
+    with (
+        ServiceProcess(tmp_path) as service,
+        contextlib.closing(sqlite3.connect(tmp_path / "sfumato.db", isolation_level=None)) as other,
+        socket.create_connection(
+            (service.http.base_url.host, service.http.base_url.port)
+        ) as asking,
+    ):
+        other.execute("BEGIN EXCLUSIVE")
+        asking.sendall(head % len(body) + body)
+        assert service.http.get("/healthz").status_code == 200  # so that request has begun
+        service.process.send_signal(signal.SIGTERM)
+        answer = asking.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 503"), answer
+        assert b'"stopping"' in answer
+        other.execute("ROLLBACK")
+        service.process.wait(PATIENCE)
+    assert not any("Traceback" in line for line in service.log), service.log

@@ -40,7 +40,7 @@ def create_app(
     for module in (native, workers, worker, worker_models, generate, health):
         app.include_router(module.router)
     page.install(app)
-    problems.install(app)
+    problems.install(app, stopping=context.stopping)
     # Added last, so outermost: an error's answer must be readable by another origin's page too.
     app.add_middleware(
         CORSMiddleware,

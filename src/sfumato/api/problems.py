@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 import traceback
@@ -138,12 +139,16 @@ def headers_of(error: errors.SfumatoError) -> dict[str, str]:
     return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of the app as a problem."""
+def install(app: FastAPI, *, stopping: asyncio.Event) -> None:
+    """Answer every error of the app as a problem.
+
+    Args:
+        stopping: set when the server is about to stop.
+    """
     app.add_exception_handler(errors.SfumatoError, _on_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_parameter)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_middleware(LastResort)
+    app.add_middleware(LastResort, stopping=stopping)
 
 
 async def _on_error(_request: Request, error: Exception) -> Response:
@@ -200,10 +205,12 @@ class LastResort:
     """Turns a defect of ours into a plain 500: no internals to the caller, no prompt to the log.
 
     The log gets the error's class and its frames. Not its message: that may quote a request.
+    A request that a stopping server gives up is no defect: its caller is told to ask again.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, stopping: asyncio.Event) -> None:
         self._app = app
+        self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -220,6 +227,14 @@ class LastResort:
             await self._app(scope, receive, watched_send)
         except ClientDisconnect:
             return  # it left before its body was read; there is nobody to answer
+        except asyncio.CancelledError:
+            if started or not self._stopping.is_set():
+                raise
+            given_up = Stopping(
+                "The server stopped before this was done; whether it was is not known. Ask again, "
+                "with the same Idempotency-Key where there was one."
+            )
+            await problem_of(given_up)(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - the one place that must
             log.error(  # noqa: TRY400 - log.exception would write the message
                 "%s %s failed with %s\n%s",

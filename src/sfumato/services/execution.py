@@ -185,7 +185,11 @@ class Execution:
         request = assignment.job.request
         key = image_key(assignment.job.id, image.index, request.output_format)
         await self._images.put(key, image.data, media_type=image.media_type)
-        await self.stored(assignment, image.index)
+        try:
+            await self.stored(assignment, image.index)
+        except Unavailable as error:
+            # Tried again it might be told twice, and the job's end tells of every picture anyway.
+            log.warning("a picture of job %s was not reported: %s", assignment.job.id, error)
         return ImageRecord(
             index=image.index,
             key=key,

@@ -96,7 +96,7 @@ class Attendance:
         match await self.run.mailbox.get():
             case Loading():
                 self._loading = True
-                await assignments.loading(assignment)
+                await self._tell_loading()
             case Admitted(at):
                 self._admitted_at = at
             case ProgressMade():
@@ -124,6 +124,12 @@ class Attendance:
                 log.warning("job %s is no longer ours; dropped", self.run.job_id)
                 return True
         return False
+
+    async def _tell_loading(self) -> None:
+        try:
+            await self.assignments.loading(self.run.assignment)
+        except Unavailable as error:
+            log.warning("that job %s loads was not reported: %s", self.run.job_id, error)
 
     async def _report_progress(self) -> None:
         progress = self.run.take_progress()

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from sfumato.core.errors import ModelUnusable, OutOfMemory, StorageFull
+from sfumato.core.errors import ModelUnusable, OutOfMemory, StorageFull, Unavailable
+from sfumato.core.events import EventKind, NewEvent
 from sfumato.core.job import AttemptOutcome, JobStatus
 from sfumato.core.ports import DecodedImage, Slot
 from sfumato.engine.fake import FakeEngine
@@ -306,6 +307,21 @@ async def test_a_full_disk_fails_the_job_with_that_reason() -> None:
     assert job.error is not None
     assert (job.status, job.error.code) == (JobStatus.FAILED, "storage_full")
     assert job.attempt == 1
+
+
+async def test_what_only_watchers_would_learn_costs_no_attempt_when_it_can_not_be_told() -> None:
+    async with open_house() as house:
+        append = house.store.append
+
+        async def away(job_id: str, token: int, events: Sequence[NewEvent]) -> bool:
+            if {event.kind for event in events} & {EventKind.LOADING, EventKind.IMAGE}:
+                raise Unavailable("The connection was lost at the moment of the commit.")
+            return await append(job_id, token, events)
+
+        house.store.append = away  # type: ignore[method-assign]
+        async with house.working():
+            job = await house.finished(await house.submit())
+        assert (job.status, job.attempt, len(job.images)) == (JobStatus.SUCCEEDED, 1, 1)
 
 
 async def test_a_stale_worker_changes_nothing() -> None:
