@@ -9,7 +9,7 @@ HOST       ?= 127.0.0.1
 PORT       ?= 8080
 
 .DEFAULT_GOAL := help
-.PHONY: help install image run-example serve test services services-down lint format types bench bench-queue bench-celery bench-overhead bench-engine bench-submissions clean
+.PHONY: help install image run-example serve test chaos services services-down lint format types bench bench-queue bench-celery bench-overhead bench-engine bench-submissions clean
 
 help: ## this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ serve: $(VENV)/.engine ## the service at http://127.0.0.1:8080, until Ctrl-C
 
 test: $(VENV)/.test lint types ## every test, with the servers that they need
 	@scripts/services run $(BIN)/python -m pytest
+
+chaos: $(VENV)/.test ## a thousand jobs a set-up while everything breaks; some minutes
+	@$(BIN)/python -m tests.chaos
 
 services: $(VENV)/.test ## PostgreSQL, RabbitMQ, S3 and SNS/SQS for tests; starts what is missing
 	@scripts/services up
