@@ -137,8 +137,8 @@ class Job:
         lease_until: until when its worker meant to hold the current attempt, by that worker's
             clock; None unless running.
         rung_at: when the doorbell was last rung for it.
-        notes: what the caller should know: words the model does not know, what was cut from
-            the prompt, a resampled size.
+        notes: what the caller should know: words the model does not know, brackets without a
+            partner in the prompt, a resampled size.
         checkpoint: key prefix below which a released attempt's slots lie, if there are any.
     """
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.core.errors import ModelRefused, UnknownModel
+from sfumato.core.errors import InvalidRequest, ModelRefused, UnknownModel
 from sfumato.core.models import (
     ModelDefaults,
     ModelInfo,
@@ -90,6 +90,26 @@ def test_words_the_model_does_not_know_are_named_once_in_order() -> None:
     prompt = "A Castle, at NIGHT: zebra's 3 zebra's über-cool castle"
     assert unknown_words(knows, prompt) == ["zebra's", "über-cool"]
     assert unknown_words(model(), prompt) == []
+
+
+def test_syntax_is_no_word() -> None:
+    knows = model(vocabulary=frozenset({"a", "castle", "night"}))
+    prompt = "a (castle:1.3) [night:a:1e-1] BREAK a castle :0.5 AND [night|moon] <lora:ink:1>"
+    assert unknown_words(knows, prompt) == ["moon"]
+
+
+def test_a_prompt_that_no_engine_can_follow_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="<lora:ink>"):
+        settle(GenerationRequest("a castle <lora:ink>"), model(), random_seed=0)
+
+
+def test_brackets_without_a_partner_are_noted() -> None:
+    request = GenerationRequest("a (castle", negative_prompt="night]")
+    notes = notes_for(request, settle(request, model(), random_seed=0), model())
+    assert [note.split(" has")[0] for note in notes] == [
+        "one bracket of the prompt",
+        "one bracket of the negative prompt",
+    ]
 
 
 def test_the_caller_is_told_of_unknown_words_and_resampling() -> None:

@@ -44,6 +44,12 @@ def test_the_infotext_reads_as_a1111_writes_it() -> None:
     assert settings.endswith(", Resampled to: 512x512")
 
 
+def test_a_clip_skip_is_named_where_it_is_not_the_last_layer() -> None:
+    skipped = Recipe.of(task(clip_skip=2), model_hash="")
+    assert ", Clip skip: 2" in skipped.as_parameters()
+    assert "Clip skip" not in Recipe.of(task(), model_hash="").as_parameters()
+
+
 def test_a_value_with_a_separator_is_quoted() -> None:
     recipe = replace(Recipe.of(task(), model_hash=""), model="odd, name: x")
     assert 'Model: "odd, name: x"' in recipe.as_parameters()
@@ -58,6 +64,7 @@ def test_a_value_with_a_separator_is_quoted() -> None:
         {"sampler": "ddim"},
         {"num_inference_steps": 3},
         {"guidance_scale": 2},
+        {"clip_skip": 2},
         {"width": 256},
         {"index": 1},
     ],

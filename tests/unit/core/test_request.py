@@ -1,5 +1,6 @@
 """What a request accepts, what it refuses, and that it says so with the field's name."""
 
+import hashlib
 import math
 
 import pytest
@@ -12,6 +13,7 @@ from sfumato.core.request import (
     GenerationRequest,
     Limits,
     OutputFormat,
+    canonical_json,
     check_cost,
 )
 
@@ -29,6 +31,7 @@ requests = st.builds(
     sampler=st.none() | st.just("euler"),
     output_format=st.sampled_from(OutputFormat),
     priority=st.integers(-100, 100),
+    clip_skip=st.integers(1, 12),
     metadata=st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3),
 )
 
@@ -38,6 +41,16 @@ def test_a_request_survives_its_plain_form(request: GenerationRequest) -> None:
     again = GenerationRequest.from_dict(request.as_dict())
     assert again == request
     assert again.canonical_hash() == request.canonical_hash()
+
+
+def test_a_request_of_before_later_fields_still_reads_and_has_its_hash() -> None:
+    request = GenerationRequest("a castle", seed=1)
+    old = request.as_dict()
+    for later in ("clip_skip", "schedule"):
+        old.pop(later, None)
+    assert GenerationRequest.from_dict(old) == request
+    assert hashlib.sha256(canonical_json(old).encode()).hexdigest() == request.canonical_hash()
+    assert GenerationRequest("a castle", seed=1, clip_skip=2) != request
 
 
 @given(requests, requests)

@@ -56,7 +56,7 @@ class Slot(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the engine found that the caller should know, as words cut from the prompt."""
+        """What the engine found that the caller should know."""
         ...
 
 
