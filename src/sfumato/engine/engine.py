@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import traceback
+from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,18 +18,17 @@ from sfumato.core.errors import (
     NumericalError,
     OutOfMemory,
 )
-from sfumato.core.models import ModelInfo, ModelLayout
+from sfumato.core.models import ModelInfo
 from sfumato.core.ports import DecodedImage, EncodedImage, ImageTask, Slot
 from sfumato.engine.batches import Batch
 from sfumato.engine.conditioning import condition
 from sfumato.engine.devices import place
-from sfumato.engine.families import loading
-from sfumato.engine.families.sd import StableDiffusion
 from sfumato.engine.images import encode_image, to_bytes
+from sfumato.engine.loaded import LoadedModels, free_unused
+from sfumato.engine.memory import RowMemory
 from sfumato.engine.previews import fit_colours, preview
 from sfumato.engine.samplers import table_for
 from sfumato.engine.slots import DiffusionSlot, draw, export_slot, noise_source, restore
-from sfumato.engine.weights import Placement
 
 
 class BatchKey(NamedTuple):
@@ -41,13 +39,6 @@ class BatchKey(NamedTuple):
     prompt_tokens: int
 
 
-@dataclass(slots=True)
-class _Loaded:
-    info: ModelInfo
-    model: StableDiffusion
-    colours: Tensor | None = None
-
-
 class DiffusionEngine:
     """Implements :class:`sfumato.core.ports.ImageEngine`.
 
@@ -56,28 +47,45 @@ class DiffusionEngine:
             arithmetic are float32 whatever the dtype is.
         threads: CPU threads of this process for torch; None leaves torch's own choice, the
             number of physical cores.
+        model_memory: bytes that the weights of all models in memory may take; None: as much as
+            is free.
     """
 
     def __init__(
-        self, device: str = "auto", dtype: str = "auto", threads: int | None = None
+        self,
+        device: str = "auto",
+        dtype: str = "auto",
+        threads: int | None = None,
+        model_memory: int | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self._placement = place(device, dtype)
-        self._models: dict[str, _Loaded] = {}
+        self._models = LoadedModels(self._placement, model_memory)
+        self._memory = RowMemory(self._placement.device, self._placement.dtype)
         self._batch: Batch | None = None
 
-    def load(self, model: ModelInfo) -> None:
-        known = self._models.get(model.name)
-        if known is not None and known.info.path == model.path:
+    def load(self, model: ModelInfo, *, in_use: Collection[str] = ()) -> None:
+        if self._models.touch(model):
             return
-        with _failures(f"load the model {model.name!r}", ModelUnusable):
-            loaded = _LOADERS[model.layout](Path(model.path), self._placement)
-        self._models[model.name] = _Loaded(model, loaded)
+        self._batch = None  # it holds a model that may have to go
+        try:
+            with _failures(f"load the model {model.name!r}", ModelUnusable):
+                self._models.load(model, in_use)
+        finally:
+            self._memory.changed()
+
+    def loaded(self) -> list[str]:
+        return self._models.names()
+
+    def make_room(self, *, in_use: Collection[str] = ()) -> bool:
+        self._batch = None
+        self._memory.changed()
+        return self._models.make_room(in_use)
 
     @torch.inference_mode()
     def admit(self, task: ImageTask) -> DiffusionSlot:
-        model, settings = self._loaded(task.model.name).model, task.settings
+        model, settings = self._models[task.model.name].model, task.settings
         with _failures("admit a picture"):
             guided = settings.guidance_scale > 1 and not model.guidance_embedded
             conditioning = condition(model.prompts, task, guided=guided)
@@ -100,12 +108,11 @@ class DiffusionEngine:
         if not isinstance(batch_key, BatchKey):
             raise EngineFailure(f"{batch_key!r} is not a batch key of this engine.")
         _, height, width = batch_key.latent_shape
-        device = self._placement.device
-        if device.type == "cuda":
-            free, _ = torch.cuda.mem_get_info(device)
-            per_row = height * width * _CUDA_BYTES_PER_LATENT
-            return max(2, min(_CUDA_MOST_ROWS, int(free * 0.8) // per_row))
-        return next((rows for cells, rows in _CPU_ROWS if height * width <= cells), 2)
+        cells, most = height * width, _CUDA_MOST_ROWS
+        if self._placement.device.type != "cuda":
+            most = next((rows for upto, rows in _CPU_ROWS if cells <= upto), 2)
+        fitting = self._memory.rows(batch_key, cells)
+        return max(2, most if fitting is None else min(most, fitting))
 
     @torch.inference_mode()
     def step(self, slots: Sequence[Slot]) -> None:
@@ -116,8 +123,9 @@ class DiffusionEngine:
             raise EngineFailure("The slots of one step must have one batch key.")
         if any(slot.step >= slot.steps for slot in own):
             raise EngineFailure("A slot that is done can't take another step.")
-        model = self._loaded(own[0].task.model.name).model
-        with _failures("take a step"):
+        model = self._models[own[0].task.model.name].model
+        rows = sum(slot.rows for slot in own)
+        with _failures("take a step"), self._memory.measured(own[0].batch_key, rows):
             batch = self._batch
             if batch is None or not batch.holds(own):
                 batch = Batch(own, model)
@@ -129,7 +137,7 @@ class DiffusionEngine:
     @torch.inference_mode()
     def preview(self, slot: Slot) -> str:
         slot = _own(slot)
-        loaded = self._loaded(slot.task.model.name)
+        loaded = self._models[slot.task.model.name]
         with _failures("draw a preview"):
             if loaded.colours is None:
                 loaded.colours = fit_colours(loaded.model)
@@ -147,7 +155,7 @@ class DiffusionEngine:
     def _decode(self, slots: Sequence[DiffusionSlot]) -> list[DecodedImage]:
         for slot in slots:
             _check_done(slot)
-        model = self._loaded(slots[0].task.model.name).model
+        model = self._models[slots[0].task.model.name].model
         with _failures("decode a picture"):
             decoded = model.decode(torch.stack([slot.latents for slot in slots]))
             return [
@@ -167,23 +175,9 @@ class DiffusionEngine:
         restore(slot, blob)
         return slot
 
-    def _loaded(self, name: str) -> _Loaded:
-        loaded = self._models.get(name)
-        if loaded is None:
-            raise EngineFailure(f"The model {name!r} is not loaded.")
-        return loaded
-
-
-_LOADERS: dict[ModelLayout, Callable[[Path, Placement], StableDiffusion]] = {
-    ModelLayout.DIFFUSERS: loading.load_folder,
-    ModelLayout.CHECKPOINT: loading.load_checkpoint,
-}
 
 #: On a CPU more rows than these per number of latent cells gain nothing, by measurement.
 _CPU_ROWS = ((256, 32), (1024, 16), (4096, 4))
-#: Estimate, in bytes per latent cell, of a row's working memory in float16: some hundred and
-#: twenty activations as wide as Stable Diffusion's finest level, 320 channels.
-_CUDA_BYTES_PER_LATENT = 80_000
 _CUDA_MOST_ROWS = 64
 #: Pictures that a GPU decodes at once: the VAE's tensors are the largest of all.
 _DECODED_TOGETHER = 4
@@ -223,9 +217,21 @@ def _failures(doing: str, kind: type[EngineError] = EngineFailure) -> Iterator[N
         yield
     except (EngineError, InvalidRequest):
         raise
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory(f"There was not enough memory to {doing}.") from error
     except Exception as error:  # the libraries raise kinds of their own
-        if "not enough memory" in str(error):  # how torch's CPU allocator says it
-            raise OutOfMemory(f"There was not enough memory to {doing}.") from error
+        if _is_lack_of_memory(error):
+            # What the frames of the failure hold would be missing when fewer rows are tried.
+            traceback.clear_frames(error.__traceback__)
+            free_unused()
+            raise OutOfMemory(
+                f"There was not enough memory to {doing}. A smaller picture, or a device with more "
+                "memory, would help."
+            ) from error
         raise kind(f"The engine could not {doing}: {error}") from error
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    # torch's CPU allocator has no class for it, and words of its own for each system.
+    words = ("can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        word in str(error) for word in words
+    )

@@ -12,10 +12,10 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sfumato.core.errors import EngineError, EngineFailure
+from sfumato.core.errors import EngineError, EngineFailure, OutOfMemory
 from sfumato.core.models import ModelInfo
 from sfumato.core.ports import DecodedImage, EncodedImage, ImageTask, Slot
 from sfumato.core.recipe import Recipe, fingerprint
@@ -62,6 +62,7 @@ class FakeEngine:
         before_encode: the same, with a picture before it is encoded, in whatever thread that is.
         broken_models: by model name, what :meth:`load` raises.
         rows: what :meth:`row_limit` answers.
+        models: how many models fit into memory.
     """
 
     def __init__(
@@ -72,18 +73,36 @@ class FakeEngine:
         before_encode: Callable[[DecodedImage], None] = lambda _image: None,
         broken_models: Mapping[str, EngineError] | None = None,
         rows: int = 8,
+        models: int = 8,
     ) -> None:
         self._before_step = before_step
         self._before_decode = before_decode
         self._before_encode = before_encode
         self._broken_models = dict(broken_models or {})
         self._rows = rows
-        self._loaded: set[str] = set()
+        self._models = models
+        #: The least recently used first.
+        self._loaded: list[str] = []
 
-    def load(self, model: ModelInfo) -> None:
-        if model.name in self._broken_models:
+    def load(self, model: ModelInfo, *, in_use: Collection[str] = ()) -> None:
+        if model.name in self._loaded:
+            self._loaded.remove(model.name)
+        elif model.name in self._broken_models:
             raise self._broken_models[model.name]
-        self._loaded.add(model.name)
+        elif len(self._loaded) >= self._models:
+            evicted = next((name for name in self._loaded if name not in in_use), None)
+            if evicted is None:
+                raise OutOfMemory(f"There is no room for {model.name!r}.")
+            self._loaded.remove(evicted)
+        self._loaded.append(model.name)
+
+    def loaded(self) -> list[str]:
+        return list(self._loaded)
+
+    def make_room(self, *, in_use: Collection[str] = ()) -> bool:
+        staying = [name for name in self._loaded if name in in_use]
+        evicted, self._loaded = len(self._loaded) - len(staying), staying
+        return evicted > 0
 
     def admit(self, task: ImageTask) -> FakeSlot:
         if task.model.name not in self._loaded:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from sfumato.core.errors import EngineError, EngineFailure, SfumatoError
+from sfumato.core.errors import EngineError, EngineFailure, OutOfMemory, SfumatoError
 from sfumato.core.ports import Clock, DecodedImage, ImageEngine, ImageTask, Progress, Slot
+from sfumato.worker.admission import AdmissionOrder
 from sfumato.worker.batcher import StepBatcher
 from sfumato.worker.encoders import Encoders
+from sfumato.worker.row_caps import RowCaps
 from sfumato.worker.run import Admitted, Exported, Failed, ImageReady, JobRun, Loading, Report
 
 log = logging.getLogger(__name__)
@@ -64,7 +66,9 @@ class EngineThread:
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._members: dict[str, _Member] = {}
-        self._loaded: set[str] = set()
+        self._waiting = AdmissionOrder(clock.monotonic)
+        #: The job that is next, and the models in use that have left no room for its own.
+        self._no_room: tuple[JobRun, set[str]] | None = None
         self._finished: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(target=self._main, name="engine", daemon=True)
         self._started = False
@@ -79,7 +83,7 @@ class EngineThread:
 
     def admit(self, run: JobRun) -> None:
         """Let a job's pictures join the batch; the run's mailbox tells what becomes of them."""
-        self._inbox.put(lambda: self._admit(run))
+        self._inbox.put(lambda: self._waiting.add(run))
 
     def drop(self, run: JobRun) -> None:
         """Take a job out of the batch before its next step."""
@@ -124,35 +128,67 @@ class EngineThread:
             self._step_until_stopped()
 
     def _step_until_stopped(self) -> None:
-        self._batcher = StepBatcher(self._engine.row_limit, clock=self._clock.monotonic)
+        self._caps = RowCaps(self._engine.row_limit)
+        self._batcher = StepBatcher(self._caps.limit, clock=self._clock.monotonic)
         while self._obey():
+            self._admit_waiting()
             batch = self._batcher.next_batch()
             if batch:
                 self._step(batch)
 
     def _obey(self) -> bool:
-        """Carry out what the event loop asked; waits only when there is nothing to step."""
+        """Carry out what the event loop asked; waits only when there is nothing to do."""
         while True:
             try:
-                command = self._inbox.get(block=len(self._batcher) == 0)
+                command = self._inbox.get(block=not (len(self._batcher) or len(self._waiting)))
             except queue.Empty:
                 return True
             if command is None:
                 return False
             command()
 
+    def _admit_waiting(self) -> None:
+        """Admit whose turn it is; at most one whose model has to be loaded first."""
+        while run := self._waiting.next(self._engine.loaded(), idle=len(self._batcher) == 0):
+            loaded = run.assignment.model.name in self._engine.loaded()
+            if not self._load(run):
+                return
+            self._waiting.remove(run)
+            self._admit(run)
+            if not loaded:
+                return
+
+    def _load(self, run: JobRun) -> bool:
+        """Whether the run's model is in memory; it waits on where others must end first."""
+        model = run.assignment.model
+        in_use = {member.run.assignment.model.name for member in self._members.values()}
+        if self._no_room == (run, in_use):
+            return False
+        before = sorted(self._engine.loaded())
+        try:
+            if model.name not in before:
+                self._post(run, Loading())
+            self._engine.load(model, in_use=in_use)
+        except OutOfMemory as error:
+            if in_use:
+                log.info("job %s waits until others have ended: %s", run.job_id, error)
+                self._no_room = run, in_use
+            else:
+                self._fail(run, error)
+            return False
+        except Exception as error:  # noqa: BLE001 - one job's failure, whatever it is
+            self._fail(run, error)
+            return False
+        finally:
+            if (after := sorted(self._engine.loaded())) != before:
+                self._call(self._on_loaded, after)
+        return True
+
     def _admit(self, run: JobRun) -> None:
         if run.job_id in self._members:  # an attempt that was lost, and came back to this worker
             self._forget(self._members[run.job_id].run)
         member = self._members[run.job_id] = _Member(run)
-        model = run.assignment.model
         try:
-            if model.name not in self._loaded:
-                self._post(run, Loading())
-            self._engine.load(model)
-            if model.name not in self._loaded:
-                self._loaded.add(model.name)
-                self._call(self._on_loaded, sorted(self._loaded))
             for task in run.tasks():
                 blob = run.assignment.checkpoint.get(task.index)
                 slot = self._engine.admit(task) if blob is None else self._resume(task, blob)
@@ -177,9 +213,15 @@ class EngineThread:
             return self._engine.admit(task)
 
     def _step(self, batch: Sequence[Slot]) -> None:
-        try:
-            self._engine.step(batch)
-        except Exception as error:  # noqa: BLE001 - found out below whose failure it is
+        if not batch:
+            return
+        key, rows = batch[0].batch_key, sum(slot.rows for slot in batch)
+        error = self._failure_of(lambda: self._engine.step(batch))
+        if isinstance(error, OutOfMemory):
+            self._caps.failed(key, rows)
+            if len(batch) == 1 and self._make_room():
+                error = self._failure_of(lambda: self._engine.step(batch))
+        if error is not None:
             if len(batch) == 1:
                 self._fail(self._members[batch[0].task.job_id].run, error)
                 return
@@ -188,10 +230,30 @@ class EngineThread:
             for half in (batch[:middle], batch[middle:]):
                 self._step([slot for slot in half if slot.task.job_id in self._members])
             return
+        self._caps.succeeded(key, rows)
         for slot in batch:
             self._members[slot.task.job_id].steps_done += 1
         self._report(batch)
         self._decode([slot for slot in batch if slot.step >= slot.steps])
+
+    def _failure_of(self, action: Callable[[], None]) -> Exception | None:
+        """What an action raised, whose failure it is to be found out by the caller.
+
+        Outside of an ``except`` block: what the failure has in memory would be missing there.
+        """
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001 - see above
+            return error
+        return None
+
+    def _make_room(self) -> bool:
+        """Let go of the models that nobody in the batch uses."""
+        in_use = {member.run.assignment.model.name for member in self._members.values()}
+        if not self._engine.make_room(in_use=in_use):
+            return False
+        self._call(self._on_loaded, sorted(self._engine.loaded()))
+        return True
 
     def _report(self, batch: Sequence[Slot]) -> None:
         now = self._clock.monotonic()
@@ -219,17 +281,23 @@ class EngineThread:
         for slot in slots:
             self._batcher.remove(slot)
         left = deque(slots)
-        try:
-            for image in self._engine.decode(slots) if slots else ():
+
+        def decode() -> None:
+            for image in self._engine.decode(tuple(left)) if left else ():
                 self._encode(left.popleft(), image)
-        except Exception as error:  # noqa: BLE001 - found out below whose failure it is
-            if len(slots) == 1:
-                self._fail(self._members[slots[0].task.job_id].run, error)
-                return
-            log.warning("%d pictures were not decoded (%s); trying each", len(left), error)
-            for slot in left:
-                if slot.task.job_id in self._members:
-                    self._decode([slot])
+
+        error = self._failure_of(decode)
+        if len(slots) == 1 and isinstance(error, OutOfMemory) and self._make_room():
+            error = self._failure_of(decode)
+        if error is None:
+            return
+        if len(slots) == 1:
+            self._fail(self._members[slots[0].task.job_id].run, error)
+            return
+        log.warning("%d pictures were not decoded (%s); trying each", len(left), error)
+        for slot in left:
+            if slot.task.job_id in self._members:
+                self._decode([slot])
 
     def _encode(self, slot: Slot, image: DecodedImage) -> None:
         """In a thread of its own, unless there is nothing else to do for this one."""
@@ -274,7 +342,8 @@ class EngineThread:
         self._post(run, Failed(error))
 
     def _forget(self, run: JobRun) -> None:
-        """Take a run out of the batch; a later run of the same job stays."""
+        """Take a run out of the batch, or of those that wait; a later run of its job stays."""
+        self._waiting.remove(run)
         member = self._members.get(run.job_id)
         if member is None or member.run is not run:
             return

@@ -17,6 +17,7 @@ from sfumato.core.models import ModelInfo, settle
 from sfumato.core.ports import EncodedImage, ImageTask
 from sfumato.core.request import GenerationRequest, OutputFormat
 from sfumato.core.samplers import SAMPLERS
+from sfumato.engine import memory
 from sfumato.engine.engine import DiffusionEngine
 from sfumato.engine.slots import DiffusionSlot
 from tests.support.rendering import render
@@ -166,8 +167,13 @@ def test_neighbours_do_not_change_a_bit_while_the_rows_are_as_many(
 
 @pytest.mark.parametrize(("side", "rows"), [(16, 32), (32, 32), (64, 16), (128, 4), (256, 2)])
 def test_a_cpu_takes_fewer_rows_of_larger_pictures(
-    engine: DiffusionEngine, sd1: TinyModel, side: int, rows: int
+    engine: DiffusionEngine,
+    sd1: TinyModel,
+    side: int,
+    rows: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(memory, "available", lambda _device: 1 << 40)
     slot = engine.admit(task_of(sd1.info, width=side, height=side))
     assert engine.row_limit(slot.batch_key) == rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -26,7 +26,11 @@ class ImageTask:
 
 
 class Slot(Protocol):
-    """One picture inside the running batch."""
+    """One picture inside the running batch.
+
+    A step is one evaluation of its network. Solvers of second order, as Heun, take about two for
+    each of the ``num_inference_steps`` that the request counts.
+    """
 
     @property
     def task(self) -> ImageTask: ...
@@ -98,8 +102,24 @@ class ImageEngine(Protocol):
     everything else that was loaded or admitted stays usable.
     """
 
-    def load(self, model: ModelInfo) -> None:
-        """Bring a model into memory; at once when it is there. Raises ``ModelUnusable``."""
+    def load(self, model: ModelInfo, *, in_use: Collection[str] = ()) -> None:
+        """Bring a model into memory; at once when it is there. The least recently used make room.
+
+        Args:
+            in_use: names of models that must stay.
+
+        Raises:
+            ModelUnusable: the others stay as they are.
+            OutOfMemory: there is no room, or none beside those in use.
+        """
+        ...
+
+    def loaded(self) -> Collection[str]:
+        """Names of the models in memory."""
+        ...
+
+    def make_room(self, *, in_use: Collection[str] = ()) -> bool:
+        """Let go of the models that are not in use. False: there were none."""
         ...
 
     def admit(self, task: ImageTask) -> Slot:
