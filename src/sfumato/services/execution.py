@@ -224,8 +224,7 @@ class Execution:
             notes=notes,
         )
         await self._settle(job)
-        if finished and job.checkpoint is not None:
-            await self._images.delete_prefix(checkpoint_prefix(job.id))
+        await self._forget_checkpoint(job)
         return finished
 
     async def fail(self, assignment: Assignment, error: JobError, *, retryable: bool) -> bool:
@@ -251,6 +250,7 @@ class Execution:
             job.id, job.attempt, status=JobStatus.FAILED, now=now, error=error
         )
         await self._settle(job)
+        await self._forget_checkpoint(job)
         return failed
 
     async def canceled(self, assignment: Assignment) -> bool:
@@ -259,6 +259,7 @@ class Execution:
             job.id, job.attempt, status=JobStatus.CANCELED, now=self._clock.now()
         )
         await self._settle(job)
+        await self._forget_checkpoint(job)
         return ended
 
     async def release(
@@ -306,6 +307,15 @@ class Execution:
     ) -> None:
         event = NewEvent(kind, self._clock.now(), data)
         await self._store.append(assignment.job.id, assignment.job.attempt, [event])
+
+    async def _forget_checkpoint(self, job: Job) -> None:
+        """Of a job that has ended, by us or by whoever took it away."""
+        if job.checkpoint is None or not (await self._store.get(job.id)).status.finished:
+            return
+        try:
+            await self._images.delete_prefix(checkpoint_prefix(job.id))
+        except Unavailable as error:
+            log.warning("job %s: its checkpoint is left in the store: %s", job.id, error)
 
     async def _settle(self, job: Job) -> None:
         """Acknowledge the ring, after the commit. A ring that stays only rings once more."""

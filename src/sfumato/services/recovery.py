@@ -103,17 +103,23 @@ class Recovery:
                 f"{job.losses + 1} workers were lost while they worked on this job; the last: "
                 f"{reason}. The request is kept; redrive the job to try again."
             )
-            await self._store.requeue(
-                job.id, job.attempt, outcome=AttemptOutcome.LOST, reason=reason, now=now
-            )
+            await self._requeue(job, reason=reason, now=now)
             await self._store.fail_queued(job.id, error=JobError.of(error), now=now)
             return
-        requeued = await self._store.requeue(
-            job.id, job.attempt, outcome=AttemptOutcome.LOST, reason=reason, now=now
-        )
-        if requeued:
+        if await self._requeue(job, reason=reason, now=now):
             log.info("job %s: attempt %d lost (%s); queued again", job.id, job.attempt, reason)
             await ring(job, store=self._store, queue=self._queue)
+
+    async def _requeue(self, job: Job, *, reason: str, now: float) -> bool:
+        """What an earlier attempt has kept is still good for the next."""
+        return await self._store.requeue(
+            job.id,
+            job.attempt,
+            outcome=AttemptOutcome.LOST,
+            reason=reason,
+            now=now,
+            checkpoint=job.checkpoint,
+        )
 
     async def _ring_again(self, *, before: float, after: float, now: float) -> None:
         """``now`` lies between the two, so that this ends whatever the clock does meanwhile."""

@@ -9,7 +9,7 @@ import pytest
 from sfumato.adapters.memory import MemoryJobQueue
 from sfumato.bootstrap.parts import SystemClock
 from sfumato.core.errors import JobFinished, NotFound, Unavailable
-from sfumato.core.job import AttemptOutcome, JobStatus
+from sfumato.core.job import AttemptOutcome, JobStatus, checkpoint_key
 from sfumato.core.ports import Ring
 from sfumato.services.recovery import Recovery, RetryPolicy
 from tests.support.parts import House, open_house
@@ -111,6 +111,26 @@ async def test_a_doorbell_that_could_not_be_rung_is_rung_at_the_next_sweep() -> 
         assert (await house.queue.depth("default")).ready == 0
         await house.recovery.sweep()
         assert (await house.queue.depth("default")).ready == 1
+
+
+async def test_a_lost_worker_takes_no_earlier_checkpoint_with_it() -> None:
+    async with open_house() as house:
+        job = await house.submit()
+        first = await house.execution("w1").next(timeout=1)
+        assert first is not None
+        await house.execution("w1").release(first, reason="drained", checkpoint={0: b"latents"})
+        second = await house.execution("w2").next(timeout=1)
+        assert second is not None
+        await house.recovery.worker_gone("w2", reason="killed")
+        third = await house.execution("w3").next(timeout=1)
+        assert third is not None
+        assert (third.job.attempt, dict(third.checkpoint)) == (3, {0: b"latents"})
+
+        # Nobody needs it once the job has ended, however it did.
+        await house.tracking.cancel(job.id)
+        await house.execution("w3").canceled(third)
+        with pytest.raises(NotFound):
+            await house.images.get(checkpoint_key(job.id, 0))
 
 
 class _SilentOnce(MemoryJobQueue):
