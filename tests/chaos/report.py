@@ -27,6 +27,7 @@ def _one(outcome: Outcome, tell: Callable[[str], None]) -> None:
     verdict = outcome.verdict
     tell(f"\n{outcome.name}")
     tell(f"  jobs: {_told(verdict.statuses)}; attempts: {_told(verdict.attempts)}")
+    tell(f"  checkpoints left over: {verdict.checkpoints}")
     tell(f"  requests sent again: {outcome.retries}; processes started: {_told(outcome.starts)}")
     tell(f"  faults injected: {sum(outcome.faults.values())}")
     for name, count in outcome.faults.items():

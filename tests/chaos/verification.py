@@ -20,13 +20,17 @@ FINAL = ("succeeded", "failed", "canceled")
 
 @dataclass
 class Verdict:
-    """The counts of one set-up, and of each that is not zero what was seen."""
+    """The counts of one set-up, and of each that is not zero what was seen.
+
+    ``checkpoints``: objects that were kept for an attempt that never came.
+    """
 
     jobs: int = 0
     lost: int = 0
     doubled: int = 0
     stuck: int = 0
     failed_without_reason: int = 0
+    checkpoints: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     attempts: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -91,8 +95,8 @@ async def verify(
     verdict = Verdict(jobs=len(accepted))
     jobs = {row["id"]: row for row in await books.rows("SELECT * FROM jobs")}
     events = defaultdict(list)
-    for row in await books.rows("SELECT job_id, number, kind FROM events ORDER BY job_id, number"):
-        events[row["job_id"]].append((row["number"], row["kind"]))
+    for row in await books.rows("SELECT * FROM events ORDER BY job_id, number"):
+        events[row["job_id"]].append(row)
     attempts = defaultdict(list)
     for row in await books.rows("SELECT * FROM attempts ORDER BY job_id, number"):
         attempts[row["job_id"]].append(row)
@@ -144,15 +148,26 @@ def _check_status(verdict: Verdict, job: Mapping[str, Any]) -> None:
             verdict.note("failed_without_reason", f"job {job['id']}: {job['error']}")
 
 
-def _check_events(verdict: Verdict, job: Mapping[str, Any], events: list[tuple[int, str]]) -> None:
-    numbers = [number for number, _ in events]
+def _check_events(
+    verdict: Verdict, job: Mapping[str, Any], events: list[Mapping[str, Any]]
+) -> None:
+    numbers, kinds = [event["number"] for event in events], [event["kind"] for event in events]
     if numbers != list(range(1, job["last_event"] + 1)):
         verdict.note("lost", f"the events of job {job['id']} have gaps: {numbers}")
-    ends = [kind for _, kind in events if kind in FINAL]
+    ends = [kind for kind in kinds if kind in FINAL]
     if ends != ([job["status"]] if job["status"] in FINAL else []):
         verdict.note("doubled", f"job {job['id']} is {job['status']}, and ended as {ends}")
-    if ends and events[-1][1] != ends[-1]:
-        verdict.note("doubled", f"something happened to job {job['id']} after its end: {events}")
+    if ends and kinds[-1] != ends[-1]:
+        verdict.note("doubled", f"something happened to job {job['id']} after its end: {kinds}")
+    told: set[int] = set()
+    for event in events:
+        if event["kind"] == "started":
+            told.clear()
+        elif event["kind"] == "image":
+            index = json.loads(event["data"])["index"]
+            if index in told:
+                verdict.note("doubled", f"an attempt of job {job['id']} told twice of {index}")
+            told.add(index)
 
 
 def _check_attempts(
@@ -175,6 +190,7 @@ def _check_objects(verdict: Verdict, job: Mapping[str, Any], objects: Mapping[st
     pictures = {f"jobs/{job_id}/{index}.png" for index in range(wanted)}
     expected = pictures | {f"jobs/{job_id}/{job_id}.json"}
     checkpoints = {key for key in objects if key.startswith(f"jobs/{job_id}/checkpoint/")}
+    verdict.checkpoints += len(checkpoints)
     for key in objects.keys() - expected - checkpoints:
         verdict.note("doubled", f"{key} should not be there")
     if job["status"] != "succeeded":
