@@ -29,7 +29,7 @@ from sfumato.api.schemas import (
 from sfumato.api.workers import LISTED_SECONDS
 from sfumato.core.errors import InvalidRequest, NotFound, Unavailable
 from sfumato.core.job import ImageRecord, Job, JobStatus
-from sfumato.core.samplers import SAMPLERS
+from sfumato.core.samplers import SAMPLERS, SCHEDULES
 
 #: A caller that asks to wait longer waits this long; proxies rarely allow more.
 MAX_WAIT_SECONDS = 300
@@ -214,7 +214,7 @@ def _knows(if_none_match: str | None, etag: str | None) -> bool:
 
 @router.get("/models", tags=["models"])
 async def list_models(context: Context) -> ModelList:
-    """Every model of the catalogue, and the samplers that each of them takes."""
+    """Every model of the catalogue, and the samplers and schedules that each of them takes."""
     await _refresh(context)
     default, holders = _default_model(context), await _holders(context)
     return ModelList(
@@ -225,6 +225,7 @@ async def list_models(context: Context) -> ModelList:
             for model in context.catalog.list()
         ],
         samplers=list(SAMPLERS),
+        schedules=list(SCHEDULES),
     )
 
 

@@ -58,6 +58,7 @@ STATUSES: Mapping[type[errors.SfumatoError], HTTPStatus] = {
     errors.InvalidRequest: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownModel: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownSampler: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.UnknownSchedule: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.UnknownRuntime: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.ModelRefused: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotFound: HTTPStatus.NOT_FOUND,

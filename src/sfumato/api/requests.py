@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from sfumato.core import request as core
-from sfumato.core.samplers import SAMPLERS
+from sfumato.core.samplers import SAMPLERS, SCHEDULES
 
 MAX_NAME = 200
 
@@ -54,6 +54,14 @@ Sampler = Annotated[
     Field(
         description="The noise solver, in any usual spelling, as euler_a or DPM++ 2M.",
         examples=list(SAMPLERS),
+    ),
+]
+Schedule = Annotated[
+    Name | None,
+    Field(
+        description="The noise levels that the sampler visits, in any usual spelling, as karras or "
+        "SGM Uniform. Left out: what the sampler's name ends in, else its own custom.",
+        examples=list(SCHEDULES),
     ),
 ]
 
@@ -99,6 +107,7 @@ class JobRequest(BaseModel):
         json_schema_extra=bounds(1, core.MAX_IMAGES),
     )
     sampler: Sampler = None
+    schedule: Schedule = None
     output_format: core.OutputFormat = Field(
         core.OutputFormat.PNG,
         strict=False,  # a text of the three becomes the enumeration's member

@@ -42,6 +42,7 @@ class Requested(BaseModel):
     num_images: int
     clip_skip: int
     sampler: str | None
+    schedule: str | None
     output_format: OutputFormat
     priority: int
     runtime: str | None
@@ -62,6 +63,7 @@ class Used(BaseModel):
     num_inference_steps: int
     guidance_scale: float
     sampler: str
+    schedule: str | None = Field(description="null: the sampler's own custom.")
     seed: int = Field(description="Of the first image. Up to 2^64-1: mind JavaScript's numbers.")
 
 
@@ -253,6 +255,7 @@ class ModelView(BaseModel):
 class ModelList(BaseModel):
     models: list[ModelView]
     samplers: list[str]
+    schedules: list[str]
 
 
 class RuntimeReport(BaseModel):

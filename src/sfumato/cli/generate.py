@@ -58,6 +58,9 @@ def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of th
         int | None, typer.Option(help="Layer of the text encoder: 1 is the last, 2 the one before.")
     ] = None,
     sampler: Annotated[str | None, typer.Option(help="The noise solver, as euler_a.")] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="The noise levels it visits, as karras.")
+    ] = None,
     output_format: Annotated[
         OutputFormat | None, typer.Option("--output-format", "--format", help="Of the files.")
     ] = None,
@@ -91,6 +94,7 @@ def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of th
         "num_images": num_images,
         "clip_skip": clip_skip,
         "sampler": sampler,
+        "schedule": schedule,
         "output_format": output_format,
         "priority": priority,
         "runtime": runtime,

@@ -49,6 +49,7 @@ class RequestOptions(TypedDict, total=False):
     num_images: int
     clip_skip: int
     sampler: str
+    schedule: str
     output_format: str
     priority: int
     runtime: str

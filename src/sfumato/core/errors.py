@@ -4,6 +4,7 @@
     ├── InvalidRequest          the caller can mend it
     │   ├── UnknownModel        names the near ones
     │   ├── UnknownSampler
+    │   ├── UnknownSchedule
     │   ├── UnknownRuntime
     │   └── ModelRefused        a pickle, or a family this engine has no code for
     ├── NotFound                no such job, image or page
@@ -82,6 +83,10 @@ class UnknownModel(InvalidRequest):
 
 class UnknownSampler(InvalidRequest):
     code = "unknown_sampler"
+
+
+class UnknownSchedule(InvalidRequest):
+    code = "unknown_schedule"
 
 
 class UnknownRuntime(InvalidRequest):

@@ -54,6 +54,7 @@ class Settings:
         render_width, render_height: size that the model draws at; the picture is resampled
             from it when the two differ.
         seed: of the first image; image ``n`` uses ``seed + n`` (modulo 2**64).
+        schedule: the noise levels that the sampler visits; None: its own custom.
     """
 
     model: str
@@ -65,6 +66,7 @@ class Settings:
     guidance_scale: float
     sampler: str
     seed: int
+    schedule: str | None = None
 
     @property
     def resampled(self) -> bool:

@@ -13,7 +13,7 @@ from sfumato.core.errors import ModelRefused, UnknownModel
 from sfumato.core.job import Settings
 from sfumato.core.prompts import check_prompts, parse_prompt, prompt_notes
 from sfumato.core.request import GenerationRequest
-from sfumato.core.samplers import resolve_sampler
+from sfumato.core.samplers import resolve_sampler, resolve_schedule
 
 
 class ModelLayout(StrEnum):
@@ -163,6 +163,11 @@ def settle(request: GenerationRequest, model: ModelInfo, *, random_seed: int) ->
         height = max(8, round(width * defaults.height / defaults.width / 8) * 8)
     render_width, render_height = nearest_size(model.sizes, width, height)
     steps, guidance = request.num_inference_steps, request.guidance_scale
+    if request.sampler is not None:
+        sampler, schedule = resolve_sampler(request.sampler, request.schedule)
+    else:
+        sampler, schedule = resolve_sampler(defaults.sampler)
+        schedule = schedule if request.schedule is None else resolve_schedule(request.schedule)
     return Settings(
         model=model.name,
         width=width,
@@ -171,8 +176,9 @@ def settle(request: GenerationRequest, model: ModelInfo, *, random_seed: int) ->
         render_height=render_height,
         num_inference_steps=defaults.num_inference_steps if steps is None else steps,
         guidance_scale=defaults.guidance_scale if guidance is None else float(guidance),
-        sampler=resolve_sampler(defaults.sampler if request.sampler is None else request.sampler),
+        sampler=sampler,
         seed=random_seed if request.seed is None else request.seed,
+        schedule=schedule,
     )
 
 

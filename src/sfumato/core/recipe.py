@@ -14,15 +14,7 @@ from typing import Any
 from sfumato import __version__
 from sfumato.core.ports import ImageTask
 from sfumato.core.request import canonical_json
-
-#: A1111's label for each of our samplers.
-_A1111_SAMPLERS = {
-    "euler": "Euler",
-    "euler_a": "Euler a",
-    "ddim": "DDIM",
-    "dpmpp_2m": "DPM++ 2M",
-    "lcm": "LCM",
-}
+from sfumato.core.samplers import sampler_label, schedule_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +33,7 @@ class Recipe:
     guidance_scale: float
     sampler: str
     seed: int
+    schedule: str | None = None
     clip_skip: int = 1
     version: str = __version__
     notes: Sequence[str] = ()
@@ -62,6 +55,7 @@ class Recipe:
             guidance_scale=settings.guidance_scale,
             sampler=settings.sampler,
             seed=settings.image_seed(task.index),
+            schedule=settings.schedule,
             clip_skip=task.request.clip_skip,
             notes=(*task.notes, *notes),
         )
@@ -77,9 +71,10 @@ class Recipe:
         lines = [self.prompt]
         if self.negative_prompt:
             lines.append(f"Negative prompt: {self.negative_prompt}")
-        pairs = {
-            "Steps": self.num_inference_steps,
-            "Sampler": _A1111_SAMPLERS.get(self.sampler, self.sampler),
+        pairs = {"Steps": self.num_inference_steps, "Sampler": sampler_label(self.sampler)}
+        if self.schedule is not None:
+            pairs["Schedule type"] = schedule_label(self.schedule)
+        pairs |= {
             "CFG scale": f"{self.guidance_scale:g}",
             "Seed": self.seed,
             "Size": f"{self.render_width}x{self.render_height}",

@@ -72,7 +72,8 @@ class GenerationRequest:
         seed: 0 to 2**64 - 1; image ``n`` of a job draws its noise from ``seed + n``.
             None: drawn at random when the job is made, and shown in the job.
         num_images: 1 to 64.
-        sampler: a name that :mod:`sfumato.core.samplers` knows.
+        sampler, schedule: names that :mod:`sfumato.core.samplers` knows; a sampler's name may end
+            in its schedule's. No schedule: the sampler's own custom.
         output_format: png, jpeg or webp.
         priority: -100 to 100, higher first.
         runtime: the pool of workers to use; None for the one that serves the model.
@@ -93,6 +94,7 @@ class GenerationRequest:
     seed: int | None = None
     num_images: int = 1
     sampler: str | None = None
+    schedule: str | None = None
     output_format: OutputFormat = OutputFormat.PNG
     priority: int = 0
     runtime: str | None = None
@@ -118,6 +120,8 @@ class GenerationRequest:
         A field that came later counts only where it is given, so that hashes in a store stay good.
         """
         fields = self.as_dict()
+        if self.schedule is None:
+            del fields["schedule"]
         if self.clip_skip == MIN_CLIP_SKIP:
             del fields["clip_skip"]
         return hashlib.sha256(canonical_json(fields).encode()).hexdigest()

@@ -5,6 +5,7 @@ Everything here is float64: the numbers become coefficients of :mod:`sfumato.eng
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,23 +17,67 @@ import numpy.typing as npt
 from sfumato.core.errors import ModelUnusable
 
 Array = npt.NDArray[np.float64]
-Prediction = Literal["epsilon", "v_prediction", "sample"]
+Prediction = Literal["epsilon", "v_prediction", "sample", "flow_prediction"]
 Spacing = Literal["linspace", "leading", "trailing"]
 
 #: What stands in for a signal rate of exactly 0, as in diffusers: half precision's least number.
 _LEAST_ALPHA_CUMPROD = 2.0**-24
 
+#: diffusers' flags, and the schedules that they ask for.
+_SCHEDULE_FLAGS = {
+    "use_karras_sigmas": "karras",
+    "use_exponential_sigmas": "exponential",
+    "use_beta_sigmas": "beta",
+}
+
+
+@dataclass(frozen=True)
+class Level:
+    """A noise level: ``x = alpha · x_0 + sigma · noise``.
+
+    Attributes:
+        timestep: what the network is told.
+        scale: of the latents over those whose slope ``dx/dnoise`` Heun and his like follow:
+            alpha where the variance is preserved, 1 in a flow.
+    """
+
+    timestep: float
+    alpha: float
+    sigma: float
+    scale: float
+
+    @property
+    def noise(self) -> float:
+        return self.sigma / self.scale
+
+    @property
+    def ratio(self) -> float:
+        """Noise over signal."""
+        return self.sigma / self.alpha
+
+    @property
+    def log_snr(self) -> float:
+        """Half the logarithm of the signal-to-noise ratio, DPM-Solver's lambda."""
+        return math.log(self.alpha / self.sigma)
+
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """A variance-preserving schedule: ``x_t = alpha_t · x_0 + sigma_t · noise``.
+    """How signal and noise mix: ``x_t = alpha_t · x_0 + sigma_t · noise``.
 
-    The fields bear the names and defaults of Stable Diffusion's ``scheduler_config.json``.
+    Variance-preserving, or, for ``flow_prediction``, straight: ``alpha_t = 1 - sigma_t``. The
+    fields bear the names and defaults of Stable Diffusion's ``scheduler_config.json``.
+
+    What is called *noise* below is the quantity that schedules are spaced in: ``sigma / alpha``,
+    in a flow ``sigma``.
 
     Attributes:
         timestep_spacing: None: each sampler's own custom.
         set_alpha_to_one: whether DDIM's last step ends free of noise.
-        original_inference_steps, timestep_scaling: LCM's alone.
+        original_inference_steps, timestep_scaling: LCM's and TCD's alone.
+        shift: of a flow, towards more noise; 1: none.
+        default_schedule: what a request gets that names no schedule.
+        align_your_steps: which of the published schedules fits the model.
     """
 
     num_train_timesteps: int = 1000
@@ -46,6 +91,9 @@ class NoiseSchedule:
     set_alpha_to_one: bool = False
     original_inference_steps: int = 50
     timestep_scaling: float = 10.0
+    shift: float = 1.0
+    default_schedule: str = "uniform"
+    align_your_steps: Literal["sd1", "sdxl"] = "sd1"
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> NoiseSchedule:
@@ -55,10 +103,22 @@ class NoiseSchedule:
             ModelUnusable: for a schedule that this engine has no formula for.
         """
         known = {item.name for item in fields(cls)}
-        schedule = cls(**{key: value for key, value in config.items() if key in known})
+        given = {key: value for key, value in config.items() if key in known}
+        for flag, name in _SCHEDULE_FLAGS.items():
+            if config.get(flag):
+                given["default_schedule"] = name
+        if str(config.get("_class_name")).startswith("FlowMatch") or config.get("use_flow_sigmas"):
+            given["prediction_type"] = "flow_prediction"
+            given["shift"] = config.get("shift", config.get("flow_shift", 1.0))
+            if config.get("use_dynamic_shifting"):
+                raise ModelUnusable(
+                    "scheduler_config.json shifts the noise by the picture's size "
+                    "(use_dynamic_shifting), which this engine can't follow."
+                )
+        schedule = cls(**given)
         choices = {
             "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
-            "prediction_type": ("epsilon", "v_prediction", "sample"),
+            "prediction_type": ("epsilon", "v_prediction", "sample", "flow_prediction"),
             "timestep_spacing": (None, "linspace", "leading", "trailing"),
         }
         for name, accepted in choices.items():
@@ -94,14 +154,62 @@ class NoiseSchedule:
         rescaled: Array = ((root - root[-1]) * root[0] / (root[0] - root[-1])) ** 2
         return rescaled
 
-    def sigmas(self, timesteps: Array) -> Array:
-        """Noise over signal, ``sigma_t / alpha_t``, at timesteps that may lie between two."""
+    @cached_property
+    def _noises(self) -> Array:
+        """The noise at each of the training timesteps, rising."""
+        if self.prediction_type == "flow_prediction":
+            return self.shifted(
+                np.arange(1, self.num_train_timesteps + 1) / self.num_train_timesteps
+            )
         product = self.alphas_cumprod
         if self.rescale_betas_zero_snr:
             product = np.append(product[:-1], _LEAST_ALPHA_CUMPROD)
-        ratio = np.sqrt((1 - product) / product)
-        between: Array = np.interp(timesteps, np.arange(len(ratio)), ratio)
-        return between
+        noises: Array = np.sqrt((1 - product) / product)
+        return noises
+
+    def shifted(self, sigmas: Array) -> Array:
+        """https://arxiv.org/abs/2403.03206, equation 23."""
+        moved: Array = self.shift * sigmas / (1 + (self.shift - 1) * sigmas)
+        return moved
+
+    def noise_at(self, timestep: float) -> float:
+        """The noise at a training timestep, or between two."""
+        return float(np.interp(timestep, np.arange(len(self._noises)), self._noises))
+
+    def timestep_of(self, noise: float) -> float:
+        """The timestep that the network is told for a noise, as k-diffusion reads it back."""
+        if self.prediction_type == "flow_prediction":
+            return noise * self.num_train_timesteps
+        logs = np.log(self._noises)
+        return float(np.interp(np.log(max(noise, 1e-10)), logs, np.arange(len(logs))))
+
+    def level(self, noise: float, timestep: float | None = None) -> Level:
+        """The level of this noise."""
+        timestep = self.timestep_of(noise) if timestep is None else timestep
+        if self.prediction_type == "flow_prediction":
+            # A signal rate of exactly 0 would have no ratio.
+            return Level(float(timestep), max(1 - noise, _LEAST_ALPHA_CUMPROD), noise, 1.0)
+        alpha = 1 / math.sqrt(noise**2 + 1)
+        return Level(float(timestep), alpha, noise * alpha, alpha)
+
+    def level_at_ratio(self, ratio: float) -> Level:
+        """The level of this noise over signal."""
+        flow = self.prediction_type == "flow_prediction"
+        return self.level(ratio / (1 + ratio) if flow else ratio)
+
+    def level_of(self, timestep: float) -> Level:
+        """The level at a training timestep; its signal rate may be 0, where that divides nothing."""
+        if self.prediction_type == "flow_prediction":
+            return self.level(self.noise_at(timestep))
+        ends = timestep == self.num_train_timesteps - 1 and self.prediction_type != "epsilon"
+        if self.rescale_betas_zero_snr and ends:
+            return Level(float(timestep), 0.0, 1.0, 0.0)
+        return self.level(self.noise_at(timestep), timestep)
+
+    @property
+    def begins_scaled(self) -> bool:
+        """Whether the Euler samplers begin without signal, with the noise rate alone."""
+        return self.timestep_spacing != "leading" and self.prediction_type != "flow_prediction"
 
     def timesteps(self, steps: int, default: Spacing, *, spare: int = 0) -> Array:
         """``steps`` timesteps, falling: table 2 of https://arxiv.org/abs/2305.08891.

@@ -95,7 +95,9 @@ def test_sizes_have_keys_of_their_own_and_may_not_share_a_step(
     assert (image.width, image.height) == (48, 32)
 
 
-@pytest.mark.parametrize("sampler", ["euler_a", "dpmpp_2m"])
+@pytest.mark.parametrize(
+    "sampler", ["euler_a", "heun", "lms", "plms", "dpmpp_2m", "dpmpp_sde", "unipc"]
+)
 def test_a_resumed_slot_ends_with_the_same_pixels(
     engine: DiffusionEngine, sd1: TinyModel, sampler: str
 ) -> None:
@@ -121,6 +123,7 @@ def test_a_checkpoint_of_another_picture_is_refused(
         (task_of(sd1.info, "another"), blob),
         (task_of(sd1.info, seed=8), blob),
         (task_of(sd1.info), blob[:-10]),
+        (task_of(sd1.info), blob.replace(b"sfumato-slot-2", b"sfumato-slot-1")),
         (task_of(sd1.info), b""),
         (task_of(sd1.info), b"\x02\0\0\0\0\0\0\0{}"),
     ]
@@ -134,7 +137,7 @@ def test_numbers_that_are_not_finite_fail_their_own_slot_alone(
 ) -> None:
     sick, well = engine.admit(task_of(sd1.info)), engine.admit(task_of(sd1.info, seed=9))
     engine.step([sick, well])
-    sick.latents = torch.full_like(sick.latents, torch.nan)
+    sick.state = replace(sick.state, latents=torch.full_like(sick.latents, torch.nan))
     while sick.step < sick.steps:
         engine.step([sick, well])
     with pytest.raises(NumericalError, match="step 2 of 4"):

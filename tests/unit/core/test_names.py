@@ -5,7 +5,7 @@ import pytest
 from sfumato.core import errors
 from sfumato.core.ids import new_job_id
 from sfumato.core.runtimes import Runtime, choose_runtime
-from sfumato.core.samplers import SAMPLERS, resolve_sampler
+from sfumato.core.samplers import SAMPLERS, SCHEDULES, resolve_sampler, resolve_schedule
 
 
 def _tree(root: type[errors.SfumatoError]) -> list[type[errors.SfumatoError]]:
@@ -34,7 +34,37 @@ def test_an_error_as_data_leaves_out_what_it_does_not_know() -> None:
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_every_spelling_of_a_sampler_resolves(name: str) -> None:
     for spelling in (name, name.upper(), *SAMPLERS[name]):
-        assert resolve_sampler(spelling) == name
+        assert resolve_sampler(spelling) == (name, None)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_spelling_of_a_schedule_resolves_apart_or_in_the_samplers_name(name: str) -> None:
+    for spelling in (name, name.upper(), *SCHEDULES[name]):
+        assert resolve_schedule(spelling) == name
+        assert resolve_sampler("Euler a", spelling) == ("euler_a", name)
+        assert resolve_sampler(f"DPM++ SDE {spelling}") == ("dpmpp_sde", name)
+        assert resolve_sampler(f"DPM++ SDE {spelling}", name) == ("dpmpp_sde", name)
+
+
+def test_names_as_a1111_and_diffusers_say_them() -> None:
+    assert resolve_sampler("DPM++ 2M SDE Karras") == ("dpmpp_2m_sde", "karras")
+    assert resolve_sampler("DPM++ 2M", "Automatic") == ("dpmpp_2m", None)
+    assert resolve_sampler("DPM++ 2M Karras", "Automatic") == ("dpmpp_2m", "karras")
+    diffusers = "DPMSolverMultistepScheduler use_karras_sigmas=True"
+    assert resolve_sampler(diffusers) == ("dpmpp_2m", "karras")
+
+
+def test_two_schedules_in_one_request_are_refused() -> None:
+    with pytest.raises(errors.InvalidRequest, match="says karras, but schedule is beta") as caught:
+        resolve_sampler("DPM++ 2M Karras", "Beta")
+    assert caught.value.field == "schedule"
+
+
+def test_an_unknown_schedule_lists_the_near_ones() -> None:
+    with pytest.raises(errors.UnknownSchedule, match="karras") as caught:
+        resolve_sampler("Euler", "karas")
+    assert caught.value.field == "schedule"
+    assert caught.value.accepted == list(SCHEDULES)
 
 
 def test_an_unknown_sampler_lists_the_near_ones() -> None:

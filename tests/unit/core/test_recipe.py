@@ -44,6 +44,12 @@ def test_the_infotext_reads_as_a1111_writes_it() -> None:
     assert settings.endswith(", Resampled to: 512x512")
 
 
+def test_a_schedule_is_named_where_one_was_asked_for() -> None:
+    asked = Recipe.of(task(sampler="DPM++ 2M", schedule="karras"), model_hash="")
+    assert ", Sampler: DPM++ 2M, Schedule type: Karras, " in asked.as_parameters()
+    assert "Schedule" not in Recipe.of(task(), model_hash="").as_parameters()
+
+
 def test_a_clip_skip_is_named_where_it_is_not_the_last_layer() -> None:
     skipped = Recipe.of(task(clip_skip=2), model_hash="")
     assert ", Clip skip: 2" in skipped.as_parameters()
@@ -62,6 +68,7 @@ def test_a_value_with_a_separator_is_quoted() -> None:
         {"negative_prompt": "day"},
         {"seed": 5},
         {"sampler": "ddim"},
+        {"schedule": "karras"},
         {"num_inference_steps": 3},
         {"guidance_scale": 2},
         {"clip_skip": 2},

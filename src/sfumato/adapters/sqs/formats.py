@@ -192,7 +192,7 @@ def _check_drawn(parameters: Mapping[str, Any], header: Mapping[str, Any]) -> No
 def _request(
     parameters: Mapping[str, Any], header: Mapping[str, Any], name: str
 ) -> GenerationRequest:
-    sampler = parameters.get("sampler_name") or parameters.get("sampler_index")
+    sampler, schedule = _sampler(parameters)
     seed = _whole(parameters, "seed")
     images = [_whole(parameters, field) for field in ("n_iter", "batch_size")]
     rounds, size = (1 if count is None else count for count in images)
@@ -208,9 +208,17 @@ def _request(
         guidance_scale=_number(parameters, "cfg_scale"),
         seed=None if seed == -1 else seed,
         num_images=rounds * size,
-        sampler=resolve_sampler(sampler) if isinstance(sampler, str) else None,
+        sampler=sampler,
+        schedule=schedule,
         metadata={"id_task": name},
     )
+
+
+def _sampler(parameters: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    sampler = parameters.get("sampler_name") or parameters.get("sampler_index")
+    schedule = parameters.get("scheduler")
+    schedule = schedule if isinstance(schedule, str) and schedule else None
+    return resolve_sampler(sampler, schedule) if isinstance(sampler, str) else (None, schedule)
 
 
 def _model(parameters: Mapping[str, Any], header: Mapping[str, Any]) -> str | None:

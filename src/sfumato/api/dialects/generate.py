@@ -18,7 +18,7 @@ from sfumato.api.body import openapi_body, read_json
 from sfumato.api.connection import ClientGone, while_connected
 from sfumato.api.context import ApiContext, Context
 from sfumato.api.problems import status_of
-from sfumato.api.requests import Name, Sampler, Seed, Side, Whole
+from sfumato.api.requests import Name, Sampler, Schedule, Seed, Side, Whole
 from sfumato.core.errors import InvalidRequest, JobFinished
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.request import MAX_PROMPT_CHARACTERS, GenerationRequest
@@ -49,6 +49,7 @@ class GenerateRequest(BaseModel):
     negative_prompt: str = Field("", description="What to steer away from.")
     model: Name | None = Field(None, description="A name from /v1/models.")
     sampler: Sampler = None
+    schedule: Schedule = None
 
     def to_core(self) -> GenerationRequest:
         return GenerationRequest(**dict(self))
