@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import traceback
 from collections.abc import Collection, Hashable, Iterator, Sequence
 from typing import NamedTuple
@@ -23,20 +24,27 @@ from sfumato.core.ports import DecodedImage, EncodedImage, ImageTask, Slot
 from sfumato.engine.batches import Batch
 from sfumato.engine.conditioning import condition
 from sfumato.engine.devices import place
+from sfumato.engine.families.sd import StableDiffusion
 from sfumato.engine.images import encode_image, to_bytes
 from sfumato.engine.loaded import LoadedModels, free_unused
 from sfumato.engine.memory import RowMemory
 from sfumato.engine.previews import fit_colours, preview
-from sfumato.engine.samplers import State, table_for
+from sfumato.engine.samplers import table_for
 from sfumato.engine.slots import DiffusionSlot, draw, export_slot, noise_source, restore
+
+log = logging.getLogger(__name__)
 
 
 class BatchKey(NamedTuple):
-    """What changes the network's shape: slots of equal key may share a step."""
+    """What changes the network's shape: slots of equal key may share a step.
+
+    ``precise``: in float32, whatever the engine's dtype is.
+    """
 
     model: str
     latent_shape: tuple[int, int, int]
     prompt_tokens: int
+    precise: bool = False
 
 
 class DiffusionEngine:
@@ -85,22 +93,24 @@ class DiffusionEngine:
 
     @torch.inference_mode()
     def admit(self, task: ImageTask) -> DiffusionSlot:
-        model, settings = self._models[task.model.name].model, task.settings
+        return self._admit(task, precise=False)
+
+    def _admit(self, task: ImageTask, *, precise: bool) -> DiffusionSlot:
+        model, settings = self._model(task, precise=precise), task.settings
         with _failures("admit a picture"):
             guided = settings.guidance_scale > 1 and not model.guidance_embedded
             conditioning = condition(model.prompts, task, guided=guided)
-            table = table_for(
-                settings.sampler, settings.num_inference_steps, model.schedule, settings.schedule
-            )
+            table = table_for(settings.sampler, settings.num_inference_steps, model.schedule)
             shape = model.latent_shape(settings.render_width, settings.render_height)
             generator = noise_source(settings.image_seed(task.index))
             latents = draw(shape, generator, self._placement.device) * table.initial_scale
             return DiffusionSlot(
                 task=task,
                 table=table,
-                batch_key=BatchKey(task.model.name, shape, conditioning.tokens),
+                batch_key=BatchKey(task.model.name, shape, conditioning.tokens, precise),
                 conditioning=conditioning,
-                state=State(latents),
+                latents=latents,
+                denoised=torch.zeros_like(latents),
                 failed_at=latents.new_zeros(()),
                 generator=generator,
             )
@@ -124,9 +134,11 @@ class DiffusionEngine:
             raise EngineFailure("The slots of one step must have one batch key.")
         if any(slot.step >= slot.steps for slot in own):
             raise EngineFailure("A slot that is done can't take another step.")
-        model = self._models[own[0].task.model.name].model
+        key = own[0].batch_key
+        precise = isinstance(key, BatchKey) and key.precise
+        model = self._model(own[0].task, precise=precise)
         rows = sum(slot.rows for slot in own)
-        with _failures("take a step"), self._memory.measured(own[0].batch_key, rows):
+        with _failures("take a step"), self._memory.measured(key, rows):
             batch = self._batch
             if batch is None or not batch.holds(own):
                 batch = Batch(own, model)
@@ -134,6 +146,42 @@ class DiffusionEngine:
             self._batch = None
             batch.step()
             self._batch = batch
+        if self._placement.dtype != torch.float32:
+            self._watch([slot for slot in own if not slot.retried])
+
+    def _watch(self, slots: Sequence[DiffusionSlot]) -> None:
+        """Every few steps, for to look is to wait for the device: keep the state of the slots that
+        are well, and send those that are not back to theirs, in float32."""
+        due = [slot for slot in slots if slot.step % _WATCHED_EVERY == 0 or slot.step == slot.steps]
+        if not due:
+            return
+        failures = torch.stack([slot.failed_at for slot in due]).tolist()
+        for slot, failed_at in zip(due, failures, strict=True):
+            if failed_at:
+                self._retry(slot, int(failed_at))
+            elif slot.step < slot.steps:
+                slot.well = export_slot(slot)
+
+    def _retry(self, slot: DiffusionSlot, failed_at: int) -> None:
+        slot.retried = True
+        try:
+            fresh = self._admit(slot.task, precise=True)
+            if slot.well is not None:
+                restore(fresh, slot.well)
+        except EngineError as error:  # then it fails once its steps are done, as without a retry
+            log.warning("job %s is not retried in float32: %s", slot.task.job_id, error)
+            return
+        note = (
+            f"the network overflowed at step {failed_at}; drawn in float32 from step {fresh.step}"
+        )
+        slot.become(fresh, (*fresh.notes, note))
+
+    def _model(self, task: ImageTask, *, precise: bool) -> StableDiffusion:
+        loaded = self._models[task.model.name]
+        if not precise:
+            return loaded.model
+        with _failures(f"load the model {task.model.name!r} in float32", ModelUnusable):
+            return self._models.in_float32(loaded)
 
     @torch.inference_mode()
     def preview(self, slot: Slot) -> str:
@@ -158,7 +206,10 @@ class DiffusionEngine:
             _check_done(slot)
         model = self._models[slots[0].task.model.name].model
         with _failures("decode a picture"):
-            decoded = model.decode(torch.stack([slot.latents for slot in slots]))
+            latents = torch.stack([slot.latents for slot in slots])
+            decoded = model.decode(latents)
+            if self._placement.dtype != torch.float32 and not decoded.isfinite().all():
+                decoded = self._model(slots[0].task, precise=True).decode(latents)
             return [
                 _drawn(slot, pixels, model.hash)
                 for slot, pixels in zip(slots, decoded, strict=True)
@@ -180,6 +231,8 @@ class DiffusionEngine:
 #: On a CPU more rows than these per number of latent cells gain nothing, by measurement.
 _CPU_ROWS = ((256, 32), (1024, 16), (4096, 4))
 _CUDA_MOST_ROWS = 64
+#: Steps between two looks for numbers that are not finite, where the dtype makes them likely.
+_WATCHED_EVERY = 4
 #: Pictures that a GPU decodes at once: the VAE's tensors are the largest of all.
 _DECODED_TOGETHER = 4
 

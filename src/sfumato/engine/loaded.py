@@ -29,12 +29,19 @@ _LOADERS: dict[ModelLayout, Callable[[Path, Placement], StableDiffusion]] = {
 
 @dataclass(slots=True)
 class Loaded:
-    """A model in memory. ``size``: bytes of its weights; ``colours``: for previews, once fitted."""
+    """A model in memory.
+
+    Attributes:
+        size: bytes of its weights.
+        colours: for previews, once fitted.
+        precise: the same in float32, once a picture needed it.
+    """
 
     info: ModelInfo
     model: StableDiffusion
     size: int
     colours: Tensor | None = None
+    precise: StableDiffusion | None = None
 
 
 class LoadedModels:
@@ -75,6 +82,14 @@ class LoadedModels:
             raise OutOfMemory(f"There is no room for {model.name!r} beside the models in use.")
         loaded = _LOADERS[model.layout](Path(model.path), self._placement)
         self._models[model.name] = Loaded(model, loaded, size)
+
+    def in_float32(self, loaded: Loaded) -> StableDiffusion:
+        """The same model in float32, which is let go together with it. Raises ``ModelUnusable``."""
+        if loaded.precise is None:
+            placement = Placement(self._placement.device, torch.float32)
+            loaded.precise = _LOADERS[loaded.info.layout](Path(loaded.info.path), placement)
+            loaded.size += loaded.size * torch.float32.itemsize // self._placement.dtype.itemsize
+        return loaded.precise
 
     def make_room(self, in_use: Collection[str]) -> bool:
         """Let go of every model that is not in use; whether there was one."""

@@ -216,6 +216,7 @@ class EngineThread:
         if not batch:
             return
         key, rows = batch[0].batch_key, sum(slot.rows for slot in batch)
+        before = [slot.step for slot in batch]
         error = self._failure_of(lambda: self._engine.step(batch))
         if isinstance(error, OutOfMemory):
             self._caps.failed(key, rows)
@@ -231,8 +232,9 @@ class EngineThread:
                 self._step([slot for slot in half if slot.task.job_id in self._members])
             return
         self._caps.succeeded(key, rows)
-        for slot in batch:
-            self._members[slot.task.job_id].steps_done += 1
+        for slot, step in zip(batch, before, strict=True):
+            self._members[slot.task.job_id].steps_done += slot.step - step
+            self._batcher.regroup(slot)
         self._report(batch)
         self._decode([slot for slot in batch if slot.step >= slot.steps])
 

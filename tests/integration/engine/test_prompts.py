@@ -43,7 +43,7 @@ def drawn(engine: DiffusionEngine, model: TinyModel, prompt: str, **fields) -> T
 
 @pytest.fixture
 def encoder(engine: DiffusionEngine, sd1: TinyModel) -> PromptEncoder:
-    return engine._loaded(sd1.info.name).model.prompts
+    return engine._models[sd1.info.name].model.prompts
 
 
 @torch.inference_mode()
@@ -163,7 +163,7 @@ def test_prompts_joined_by_and_steer_by_their_weights(
     assert slot.rows == 3
     assert (slot.conditioning.weights, slot.conditioning.scale) == ((1.0, 0.5), 3.0)
     noise, answers = slot.latents, {}
-    model = engine._loaded(sd1.info.name).model
+    model = engine._models[sd1.info.name].model
     with torch.inference_mode():
         for text in ("a castle", "a dragon", ""):
             embeddings = model.prompts.encode([text])[0][None]

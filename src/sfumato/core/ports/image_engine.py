@@ -131,7 +131,11 @@ class ImageEngine(Protocol):
         ...
 
     def step(self, slots: Sequence[Slot]) -> None:
-        """One denoising step of every slot; all have one batch key and steps left."""
+        """One denoising step of every slot; all have one batch key and steps left.
+
+        A slot that has to be retried in another precision goes back some steps, once, and gets
+        another batch key. When it raises, every slot is as it was.
+        """
         ...
 
     def preview(self, slot: Slot) -> str:
