@@ -29,7 +29,7 @@ from sfumato.engine.images import encode_image, to_bytes
 from sfumato.engine.loaded import LoadedModels, free_unused
 from sfumato.engine.memory import RowMemory
 from sfumato.engine.previews import fit_colours, preview
-from sfumato.engine.samplers import table_for
+from sfumato.engine.samplers import State, table_for
 from sfumato.engine.slots import DiffusionSlot, draw, export_slot, noise_source, restore
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,9 @@ class DiffusionEngine:
         with _failures("admit a picture"):
             guided = settings.guidance_scale > 1 and not model.guidance_embedded
             conditioning = condition(model.prompts, task, guided=guided)
-            table = table_for(settings.sampler, settings.num_inference_steps, model.schedule)
+            table = table_for(
+                settings.sampler, settings.num_inference_steps, model.schedule, settings.schedule
+            )
             shape = model.latent_shape(settings.render_width, settings.render_height)
             generator = noise_source(settings.image_seed(task.index))
             latents = draw(shape, generator, self._placement.device) * table.initial_scale
@@ -109,8 +111,7 @@ class DiffusionEngine:
                 table=table,
                 batch_key=BatchKey(task.model.name, shape, conditioning.tokens, precise),
                 conditioning=conditioning,
-                latents=latents,
-                denoised=torch.zeros_like(latents),
+                state=State(latents),
                 failed_at=latents.new_zeros(()),
                 generator=generator,
             )

@@ -15,9 +15,9 @@ from sfumato.core.errors import EngineFailure
 from sfumato.core.ports import ImageTask
 from sfumato.core.recipe import fingerprint
 from sfumato.engine.conditioning import Conditioning
-from sfumato.engine.samplers import SamplerTable
+from sfumato.engine.samplers import SamplerTable, State
 
-_FORMAT = "sfumato-slot-1"
+_FORMAT = "sfumato-slot-2"
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -25,8 +25,7 @@ class DiffusionSlot:
     """A slot of :class:`sfumato.engine.engine.DiffusionEngine`.
 
     Attributes:
-        latents: float32 (channels, height, width), in the tables' variance-preserving space.
-        denoised: the network's last estimate of the finished latents; zeros at the start.
+        state: what the sampler holds; its tensors are float32 (channels, height, width).
         failed_at: float32 scalar: the first step whose latents were not finite; 0 for none.
             A tensor, so that watching for it never makes the device wait.
         generator: the slot's own source of noise.
@@ -38,8 +37,7 @@ class DiffusionSlot:
     table: SamplerTable
     batch_key: Hashable
     conditioning: Conditioning
-    latents: Tensor
-    denoised: Tensor
+    state: State
     failed_at: Tensor
     generator: torch.Generator
     step: int = 0
@@ -64,7 +62,24 @@ class DiffusionSlot:
 
     @property
     def steps(self) -> int:
-        return self.task.settings.num_inference_steps
+        return len(self.table)
+
+    @property
+    def latents(self) -> Tensor:
+        return self.state.latents
+
+    @property
+    def asked_step(self) -> int:
+        """The step, of the ``num_inference_steps`` asked for, that the next evaluation is part of."""
+        return self.step * self.task.settings.num_inference_steps // self.steps
+
+    @property
+    def denoised(self) -> Tensor:
+        """The finished latents as guessed by the last evaluation; at the start, the noise."""
+        if not self.step:
+            return self.latents
+        of_latents, of_estimate = self.table.glimpses[self.step - 1]
+        return of_latents * self.latents + of_estimate * self.state.estimates[0]
 
 
 def noise_source(seed: int) -> torch.Generator:
@@ -85,10 +100,12 @@ def export_slot(slot: DiffusionSlot) -> bytes:
     """A safetensors blob of all that :func:`restore` needs to go on at the same step."""
     tensors = {
         "latents": slot.latents,
-        "denoised": slot.denoised,
+        **{f"estimate.{n}": tensor for n, tensor in enumerate(slot.state.estimates)},
         "failed_at": slot.failed_at,
         "generator": slot.generator.get_state(),
     }
+    if slot.state.saved is not None:
+        tensors["saved"] = slot.state.saved
     state = {"format": _FORMAT, "task": fingerprint(slot.task), "step": str(slot.step)}
     # Clones: a slot's tensors are views of its batch's.
     blob: bytes = save(
@@ -111,8 +128,13 @@ def restore(slot: DiffusionSlot, blob: bytes) -> None:
         fits = fits and tensors["latents"].shape == slot.latents.shape and step <= slot.steps
         if fits:
             device = slot.latents.device
-            slot.latents = tensors["latents"].to(device)
-            slot.denoised = tensors["denoised"].to(device)
+            kept = [f"estimate.{n}" for n in range(min(step, slot.table.memory))]
+            saved = tensors.get("saved")
+            slot.state = State(
+                tensors["latents"].to(device),
+                None if saved is None else saved.to(device),
+                tuple(tensors[name].to(device) for name in kept),
+            )
             slot.failed_at = tensors["failed_at"].to(device)
             slot.generator.set_state(tensors["generator"])
             slot.step = step
