@@ -197,12 +197,16 @@ class NoiseSchedule:
         flow = self.prediction_type == "flow_prediction"
         return self.level(ratio / (1 + ratio) if flow else ratio)
 
-    def level_of(self, timestep: float) -> Level:
-        """The level at a training timestep; its signal rate may be 0, where that divides nothing."""
+    def level_of(self, timestep: float, *, may_be_bare: bool = True) -> Level:
+        """The level at a training timestep.
+
+        Args:
+            may_be_bare: whether its signal rate may be 0, of no logarithm and no ratio.
+        """
         if self.prediction_type == "flow_prediction":
             return self.level(self.noise_at(timestep))
         ends = timestep == self.num_train_timesteps - 1 and self.prediction_type != "epsilon"
-        if self.rescale_betas_zero_snr and ends:
+        if self.rescale_betas_zero_snr and ends and may_be_bare:
             return Level(float(timestep), 0.0, 1.0, 0.0)
         return self.level(self.noise_at(timestep), timestep)
 

@@ -70,7 +70,9 @@ def _visited(schedule: NoiseSchedule, steps: int, name: str, grid: Grid) -> list
     if name == "uniform":
         return _uniform(schedule, steps, grid)
     if name in _TIMESTEPS:
-        return [schedule.level_of(time) for time in _TIMESTEPS[name](schedule, steps)]
+        bare = grid in (Grid.DISCRETE, Grid.DISTILLED)
+        times = _TIMESTEPS[name](schedule, steps)
+        return [schedule.level_of(time, may_be_bare=bare) for time in times]
     if name == "align_your_steps":
         published = np.array(_ALIGN_YOUR_STEPS[schedule.align_your_steps])
         places = np.linspace(0, len(published) - 1, steps)
@@ -112,7 +114,7 @@ def _uniform(schedule: NoiseSchedule, steps: int, grid: Grid) -> list[Level]:
     timesteps = schedule.timesteps(steps, "linspace", spare=0 if grid.even else 1)
     if grid.whole:
         timesteps = np.round(timesteps)
-    return [schedule.level(schedule.noise_at(time), time) for time in timesteps]
+    return [schedule.level_of(time, may_be_bare=False) for time in timesteps]
 
 
 def _uniform_flow(schedule: NoiseSchedule, steps: int, grid: Grid) -> Array:
