@@ -73,13 +73,15 @@ class Template:
     def by_step(self, steps: int) -> tuple[str, ...]:
         """The text of every step, in order."""
         switches = [piece for piece in self._pieces if isinstance(piece, _Switch)]
-        if any(switch.when is None for switch in switches):
-            return tuple(self.at(step, steps) for step in range(1, steps + 1))
-        last_steps = {_last_step(switch.when, steps) for switch in switches if switch.when}
-        texts, begin = list[str](), 0
-        for end in sorted({end for end in last_steps if 0 < end < steps} | {steps}):
-            texts += [self.at(end, steps)] * (end - begin)
-            begin = end
+        turns = {len(switch.starts) for switch in switches if switch.when is None}
+        ends = {_last_step(switch.when, steps) for switch in switches if switch.when is not None}
+        texts, known = list[str](), dict[tuple[int, ...], str]()
+        for step in range(1, steps + 1):
+            # What all choices follow from: whose turn it is, and how many changes are past.
+            state = (sum(step > end for end in ends), *(step % turn for turn in turns))
+            if state not in known:
+                known[state] = self.at(step, steps)
+            texts.append(known[state])
         return tuple(texts)
 
     def every_word(self) -> str:
