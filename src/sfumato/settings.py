@@ -116,6 +116,9 @@ class Settings(BaseSettings):
     warm: bool = False
     #: Where workers draw: auto, cpu, cuda, cuda:1, mps. ``fake`` draws patterns, without torch.
     device: str = "auto"
+    #: Bytes that the weights of all models in a worker's memory may take, the least recently used
+    #: going first; None: what is free.
+    model_memory_bytes: Annotated[int, Field(ge=1)] | None = None
 
     max_side: Annotated[int, Field(ge=8)] = Limits().max_side
     max_pixel_steps: Annotated[int, Field(ge=1)] = Limits().max_pixel_steps

@@ -132,16 +132,16 @@ def _engine_maker(settings: Settings, presence: Presence) -> Callable[[], ImageE
     kind, _, step_seconds = settings.device.partition(":")
     if kind == "fake":
         return lambda: _fake_engine(float(step_seconds or 0))
-    return lambda: _diffusion_engine(settings.device, presence)
+    return lambda: _diffusion_engine(settings, presence)
 
 
-def _diffusion_engine(device: str, presence: Presence) -> ImageEngine:
+def _diffusion_engine(settings: Settings, presence: Presence) -> ImageEngine:
     from sfumato.engine.opening import open_engine  # noqa: PLC0415 - seconds of torch
 
-    engine = open_engine(device)
+    engine = open_engine(settings.device, model_memory=settings.model_memory_bytes)
     from sfumato.engine.devices import describe_device  # noqa: PLC0415 - imports torch too
 
-    presence.device = describe_device(device)
+    presence.device = describe_device(settings.device)
     return engine
 
 

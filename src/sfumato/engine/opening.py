@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def open_engine(
-    device: str = "auto", dtype: str = "auto", threads: int | None = None
+    device: str = "auto",
+    dtype: str = "auto",
+    threads: int | None = None,
+    model_memory: int | None = None,
 ) -> DiffusionEngine:
     """A :class:`sfumato.engine.engine.DiffusionEngine`; imports torch, which takes seconds.
 
@@ -23,7 +26,7 @@ def open_engine(
     _bound_spinning()
     with _collector_paused():
         from sfumato.engine.engine import DiffusionEngine  # noqa: PLC0415 - seconds of torch
-    return DiffusionEngine(device, dtype, threads)
+    return DiffusionEngine(device, dtype, threads, model_memory)
 
 
 def _bound_spinning() -> None:
