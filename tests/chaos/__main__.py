@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
+import signal
 import sys
 
 from scripts.servers import Missing
 from tests.chaos.report import report
-from tests.chaos.run import Outcome, run
+from tests.chaos.run import Order, Outcome, run
 from tests.chaos.setups import SETUPS
 
 _tell = functools.partial(print, flush=True)
@@ -23,21 +24,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="keep the folders with the logs")
     given = parser.parse_args()
+    order = Order(jobs=given.jobs, workers=given.workers, seed=given.seed)
+    # Whatever ends this, its processes must end too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     outcomes: list[Outcome] = []
     for name in given.setups.split(","):
         try:
-            outcomes.append(
-                asyncio.run(
-                    run(
-                        name,
-                        jobs=given.jobs,
-                        workers=given.workers,
-                        seed=given.seed,
-                        tell=_tell,
-                        keep=given.keep,
-                    )
-                )
-            )
+            outcomes.append(asyncio.run(run(name, order, tell=_tell, keep=given.keep)))
         except Missing as reason:
             _tell(f"{name}: left out: {reason}")
     report(outcomes, _tell)

@@ -80,9 +80,11 @@ def of_crew(crew: Crew) -> dict[str, Fault]:
 
     async def freeze_worker(draw: random.Random) -> None:
         frozen = _signal_any(crew.worker_processes(), signal.SIGSTOP, draw)
-        await asyncio.sleep(draw.uniform(3, 8))
-        if frozen is not None and frozen.is_running():
-            frozen.send_signal(signal.SIGCONT)
+        try:
+            await asyncio.sleep(draw.uniform(3, 8))
+        finally:
+            if frozen is not None and frozen.is_running():
+                frozen.send_signal(signal.SIGCONT)
 
     async def kill_service(_draw: random.Random) -> None:
         crew.service.signal(signal.SIGKILL)

@@ -19,11 +19,11 @@ from tests.chaos.faults import Chaos, Planned, of_crew, schedule
 from tests.chaos.setups import SETUPS, Setup, remove
 from tests.chaos.verification import Books, Verdict, rings_left, verify
 
-#: Seconds that a set-up may take, whatever happens.
+#: Seconds that a set-up may take.
 HARD_LIMIT = 600.0
 #: Jobs submitted in a second.
 _RATE = 10.0
-_SHORTEST = 15.0
+_SHORTEST = 12.0
 #: Seconds that the queue gets to drain once every job has ended.
 _DRAINING = 30.0
 #: Of every process: short, so that what takes minutes in life takes seconds here.
@@ -56,28 +56,38 @@ class Outcome:
         return self.verdict.clean and not self.refused
 
 
+@dataclass(frozen=True)
+class Order:
+    """What a run is to be. ``choose``: which faults, by name."""
+
+    jobs: int
+    workers: int
+    seed: int
+    choose: Callable[[str], bool] = lambda _name: True
+
+
 async def run(
     name: str,
+    order: Order,
     *,
-    jobs: int,
-    workers: int,
-    seed: int,
+    limit: float = HARD_LIMIT,
     tell: Callable[[str], None] = print,
     keep: bool = False,
 ) -> Outcome:
     """Run one set-up.
 
     Args:
+        limit: seconds that it may take, whatever happens.
         keep: leave its folder, with the logs, where it is.
 
     Raises:
-        TimeoutError: it took longer than the hard limit.
+        TimeoutError: it took longer than the limit.
         Missing: a server that it needs is not installed.
     """
     folder = Path(tempfile.mkdtemp(prefix=f"sfumato-chaos-{name}-"))
     try:
-        async with asyncio.timeout(HARD_LIMIT):
-            return await _run(name, folder, jobs=jobs, workers=workers, seed=seed, tell=tell)
+        async with asyncio.timeout(limit):
+            return await _run(name, order, folder, tell)
     finally:
         if keep:
             tell(f"{name}: logs are in {folder}")
@@ -85,26 +95,27 @@ async def run(
             await remove(folder)
 
 
-async def _run(
-    name: str, folder: Path, *, jobs: int, workers: int, seed: int, tell: Callable[[str], None]
-) -> Outcome:
-    draw = random.Random(seed)
-    seconds = max(_SHORTEST, jobs / _RATE)
+async def _run(name: str, order: Order, folder: Path, tell: Callable[[str], None]) -> Outcome:
+    draw = random.Random(order.seed)
+    seconds = max(_SHORTEST, order.jobs / _RATE)
     port = free_ports(["http"])["http"]
     async with contextlib.AsyncExitStack() as stack:
         setup = await stack.enter_async_context(SETUPS[name](folder))
         settings = {**_SETTINGS, **setup.settings, "port": port}
         stack.enter_context(_environment(setup.environment))
-        crew = await stack.enter_async_context(Crew(folder, workers=workers, settings=settings))
+        crew = await stack.enter_async_context(
+            Crew(folder, workers=order.workers, settings=settings)
+        )
         books = Books(setup)
         stack.callback(books.close)
-        faults = {**of_crew(crew), **setup.faults}
+        everything = {**of_crew(crew), **setup.faults}
+        faults = {name: fault for name, fault in everything.items() if order.choose(name)}
         planned = schedule(list(faults), seconds=seconds, draw=draw)
-        _tell_schedule(name, planned, seed, tell)
+        _tell_schedule(name, planned, order.seed, tell)
         chaos = Chaos(faults, draw)
         caller = Caller(f"http://127.0.0.1:{port}")
         begun = time.monotonic()
-        submissions = plan(jobs, seconds=seconds, draw=draw)
+        submissions = plan(order.jobs, seconds=seconds, draw=draw)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(caller.submit_all(submissions))
             tasks.create_task(chaos.run(planned))
