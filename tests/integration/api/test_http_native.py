@@ -122,6 +122,8 @@ async def test_a_key_sent_again_answers_the_same_job(api: Api) -> None:
         ({"metadata": {"big": "x" * 20_000}}, "invalid_request", "metadata"),
         ({"model": "patern"}, "unknown_model", "model"),
         ({"sampler": "eulr"}, "unknown_sampler", "sampler"),
+        ({"schedule": "karas"}, "unknown_schedule", "schedule"),
+        ({"sampler": "Euler Karras", "schedule": "beta"}, "invalid_request", "schedule"),
         ({"runtime": "defualt"}, "unknown_runtime", "runtime"),
         ({"negativ_prompt": "fog"}, "invalid_request", "negativ_prompt"),
     ],
