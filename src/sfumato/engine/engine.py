@@ -1,4 +1,4 @@
-"""The engine: load, admit, step, render, on diffusers' model classes."""
+"""The engine: load, admit, step, decode, on diffusers' model classes."""
 
 from __future__ import annotations
 

@@ -73,8 +73,8 @@ class StepBatcher:
     *Between groups*: deficit round-robin. What a group's step costs is the mean of its slots'
     compute units (pixels × rows), so every slot under way gets as much of the device as any other,
     whatever its size and its company: all jobs are slowed down alike. Between two steps of a
-    group that takes part in the rounds, another one whose steps cost p to 2p makes at most
-    Q / p + 2 steps, Q being the highest price around.
+    group that takes part in the rounds, another one whose steps cost p to q makes at most
+    (Q + q) / p steps, Q being the highest price around.
 
     *Priorities*: within a group a slot counts as having arrived ``AGEING`` seconds earlier for each
     point of its priority. A group takes part in the rounds when one of its slots, its age

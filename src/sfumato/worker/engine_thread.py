@@ -318,7 +318,7 @@ class EngineThread:
 
         if not member.slots:
             del self._members[slot.task.job_id]
-        if self._members or not self._inbox.empty():
+        if self._members or len(self._waiting) or not self._inbox.empty():
             self._encoders.submit(run, encode)
         else:
             encode()
