@@ -102,10 +102,14 @@ class Execution:
         try:
             return await asyncio.shield(claim)
         except asyncio.CancelledError:
-            assignment = await claim
-            if assignment is not None:
-                reason = "its worker stopped before it began"
-                await self.release(assignment, reason=reason, checkpoint={})
+            # Nothing may come in the way of the cancellation: whoever stops us waits for it.
+            try:
+                assignment = await claim
+                if assignment is not None:
+                    reason = "its worker stopped before it began"
+                    await self.release(assignment, reason=reason, checkpoint={})
+            except Unavailable as error:
+                log.warning("a claim under way is left to its lease: %s", error)
             raise
 
     async def _claim(self, delivery: Delivery) -> Assignment | None:

@@ -191,6 +191,28 @@ async def test_a_drained_job_resumes_at_its_step_with_the_same_bytes() -> None:
         assert [a.outcome for a in attempts] == [AttemptOutcome.RELEASED, AttemptOutcome.SUCCEEDED]
 
 
+async def test_a_worker_drains_though_the_claim_under_way_fails() -> None:
+    async with open_house() as house:
+        claiming, fails = asyncio.Event(), asyncio.Event()
+
+        async def away(*_: object, **__: object) -> None:
+            claiming.set()
+            await fails.wait()
+            raise Unavailable("The database does not answer.")
+
+        house.store.claim = away  # type: ignore[method-assign]
+        await house.submit()
+        worker = house.worker()
+        running = asyncio.create_task(worker.run())
+        await claiming.wait()
+        worker.drain()
+        await asyncio.sleep(0)  # the worker is told before the claim is
+        await asyncio.sleep(0)
+        fails.set()
+        async with asyncio.timeout(30):
+            await running
+
+
 async def test_what_finishes_within_the_grace_is_not_released() -> None:
     gate = Gate()
     async with open_house() as house:

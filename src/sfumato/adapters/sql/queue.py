@@ -18,6 +18,7 @@ from sfumato.adapters.sql.database import Database
 from sfumato.adapters.sql.dialects import Insert
 from sfumato.adapters.sql.rows import ring_of
 from sfumato.adapters.sql.schema import rings
+from sfumato.core.errors import Unavailable
 from sfumato.core.ports import MAX_DELIVERIES, Clock, QueueDepth, QueueTraits, Ring
 
 #: Longest wait before a receiver looks for rings whose time has come, in seconds.
@@ -185,8 +186,10 @@ class SqlJobQueue:
         except asyncio.CancelledError:
             # The writer may have it in hand already. A receiver that goes must not leave its ring
             # hidden for the length of a visibility, so this waits for the answer first.
-            row = await taking
-            if row is not None:
-                await SqlDelivery(self._database, self._clock, row).release()
+            # Should that fail the cancellation goes first: its visibility ends some time.
+            with contextlib.suppress(Unavailable):
+                row = await taking
+                if row is not None:
+                    await SqlDelivery(self._database, self._clock, row).release()
             raise
         return SqlDelivery(self._database, self._clock, row) if row is not None else None
