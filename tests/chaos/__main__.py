@@ -26,7 +26,8 @@ def main() -> int:
     given = parser.parse_args()
     order = Order(jobs=given.jobs, workers=given.workers, seed=given.seed)
     # Whatever ends this, its processes must end too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     outcomes: list[Outcome] = []
     for name in given.setups.split(","):
         try:
