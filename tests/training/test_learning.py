@@ -38,10 +38,11 @@ def test_unknown_text_becomes_bytes_not_nothing(tokenizer: CLIPTokenizer, text: 
 
 
 def test_the_same_corpus_gives_the_same_merges(tmp_path: Path) -> None:
-    for name in ("one", "two"):
+    names = [str(number) for number in range(8)]  # words of equal counts are many
+    for name in names:
         train_tokenizer(tmp_path / name, captions=200)
     for file in ("vocab.json", "merges.txt"):
-        assert (tmp_path / "one" / file).read_text() == (tmp_path / "two" / file).read_text()
+        assert len({(tmp_path / name / file).read_text() for name in names}) == 1
 
 
 def small_denoiser(tokenizer: CLIPTokenizer) -> train_module.Denoiser:

@@ -38,6 +38,9 @@ def train_tokenizer(folder: Path, *, captions: int = 20_000, seed: int = 0) -> C
         vocab_size=4096,
         min_frequency=3,
         initial_alphabet=alphabet,
+        # Equal counts are decided by a token's number, and the trainer would number these in the
+        # order of a hash map.
+        special_tokens=[letter + "</w>" for letter in alphabet],
         end_of_word_suffix="</w>",
         show_progress=False,
     )

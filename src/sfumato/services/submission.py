@@ -19,8 +19,9 @@ from sfumato.services.models import find_model
 
 #: A random seed has 32 bits, so that it survives every client's idea of a number.
 _RANDOM_SEED_BITS = 32
-#: Seconds for which a look at the models is good enough for a name that is not among them.
-_CATALOG_AGE = 1.0
+#: A name that is not among the models is looked for anew: it may have been added a moment ago. One
+#: look serves all who ask meanwhile, so strangers' names cost one listing at a time.
+_CATALOG_AGE = 0.0
 
 
 #: Seconds for which a count of the queued jobs is good.
