@@ -189,7 +189,7 @@ def _check_objects(verdict: Verdict, job: Mapping[str, Any], objects: Mapping[st
     wanted = json.loads(job["request"])["num_images"]
     pictures = {f"jobs/{job_id}/{index}.png" for index in range(wanted)}
     expected = pictures | {f"jobs/{job_id}/{job_id}.json"}
-    checkpoints = {key for key in objects if key.startswith(f"jobs/{job_id}/checkpoint/")}
+    checkpoints = {key for key in objects if key.startswith(f"checkpoints/{job_id}/")}
     verdict.checkpoints += len(checkpoints)
     for key in objects.keys() - expected - checkpoints:
         verdict.note("doubled", f"{key} should not be there")

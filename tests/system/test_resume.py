@@ -79,7 +79,7 @@ async def _steps_kept(s3: S3, bucket: str, job_id: str) -> list[int]:
     """The step in each checkpoint of the job."""
     steps = []
     async with s3.client() as client:
-        prefix = f"jobs/{job_id}/checkpoint/"
+        prefix = f"checkpoints/{job_id}/"
         listed = await client.list_objects_v2(Bucket=bucket, Prefix=prefix)
         for entry in listed.get("Contents", []):
             answer = await client.get_object(Bucket=bucket, Key=entry["Key"])

@@ -191,8 +191,9 @@ def recipe_key(job_id: str) -> str:
 
 
 def checkpoint_prefix(job_id: str) -> str:
-    """Below this lie the exported slots of a released attempt."""
-    return f"jobs/{job_id}/checkpoint/"
+    """Below this lie the exported slots of a released attempt. All checkpoints lie apart from the
+    pictures, so that a rule of the bucket can name them."""
+    return f"checkpoints/{job_id}/"
 
 
 def checkpoint_key(job_id: str, index: int) -> str:

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 
 from sfumato.core.errors import SfumatoError, WorkerLost
-from sfumato.core.job import AttemptOutcome, Job, JobError
+from sfumato.core.job import AttemptOutcome, Job, JobError, checkpoint_prefix
 from sfumato.core.ports import Clock, ImageStore, JobQueue, JobStore
 from sfumato.services.doorbell import ring, ring_for
 from sfumato.services.leases import LeaseWatch
@@ -88,7 +88,8 @@ class Recovery:
         await self._ring_again(before=now - patience, after=now + patience, now=now)
         if self._retention is not None:
             for job_id in await self._store.forget_finished(before=now - self._retention):
-                await self._images.delete_prefix(f"jobs/{job_id}/")
+                for prefix in (f"jobs/{job_id}/", checkpoint_prefix(job_id)):
+                    await self._images.delete_prefix(prefix)
 
     async def worker_gone(self, worker: str, *, reason: str) -> None:
         """A worker is known to have ended: its jobs need not wait for their leases to run out."""
