@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -165,16 +166,21 @@ class Server:
         self.close()
 
 
+#: Below the ports that Linux and others give to outgoing connections: one of those could take a
+#: server's port while it restarts. Above what servers have as their usual ports.
+_PORTS = range(20_000, 32_000)
+
+
 def free_ports(names: Sequence[str]) -> dict[str, int]:
     """A free port for each name, none twice."""
-    sockets = [socket.socket() for _ in names]
-    try:
-        for taken in sockets:
-            taken.bind(("127.0.0.1", 0))
-        return {name: taken.getsockname()[1] for name, taken in zip(names, sockets, strict=True)}
-    finally:
-        for taken in sockets:
-            taken.close()
+    found: list[int] = []
+    while len(found) < len(names):
+        port = secrets.choice(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in found:
+                found.append(port)
+    return dict(zip(names, found, strict=True))
 
 
 def kill_family(pid: int) -> None:

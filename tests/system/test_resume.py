@@ -51,8 +51,10 @@ def test_a_drained_workers_pictures_are_resumed_by_another_at_their_step(
             first.process.send_signal(signal.SIGTERM)
             assert first.wait() == 0, first.log
         kept = asyncio.run(_steps_kept(s3_server, s3_bucket, job_id))
-        with WorkerProcess(tmp_path / "second", settings=settings):
+        with WorkerProcess(tmp_path / "second", settings=settings) as second:
             resumed = service.finished(job_id)
+            second.process.send_signal(signal.SIGTERM)  # it tidies up after the end of the job
+            assert second.wait() == 0, second.log
         assert (resumed["status"], resumed["attempts"]) == ("succeeded", 2), resumed
 
         # What the first worker told of was kept, and the second went on from there.
