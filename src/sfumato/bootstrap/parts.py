@@ -23,10 +23,11 @@ from sfumato.core.ports import (
     WorkerTokens,
 )
 from sfumato.core.runtimes import Runtime
+from sfumato.services.submission import Submission
 from sfumato.services.watching import JobWatcher
 from sfumato.settings import Settings
 
-__all__ = ["Parts", "SystemClock", "open_parts", "runtimes_of"]
+__all__ = ["Parts", "SystemClock", "open_parts", "runtimes_of", "submission_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,19 @@ async def open_parts(settings: Settings, *, clock: Clock | None = None) -> Async
             tokens=SqlWorkerTokens(database),
             workers=SqlWorkerRegistry(database),
         )
+
+
+def submission_of(settings: Settings, parts: Parts) -> Submission:
+    """What makes requests into jobs, whether they come over HTTP or as another system's tasks."""
+    return Submission(
+        store=parts.store,
+        queue=parts.queue,
+        catalog=parts.catalog,
+        runtimes=parts.runtimes,
+        clock=parts.clock,
+        limits=settings.limits,
+        max_queued=settings.max_queued,
+    )
 
 
 def runtimes_of(settings: Settings) -> tuple[Runtime, ...]:

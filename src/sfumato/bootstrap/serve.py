@@ -19,14 +19,13 @@ from sfumato.api.workers import LISTED_SECONDS
 from sfumato.bootstrap.folder import hold
 from sfumato.bootstrap.listening import listen
 from sfumato.bootstrap.logs import configure_logging
-from sfumato.bootstrap.parts import Parts, open_parts
+from sfumato.bootstrap.parts import Parts, open_parts, submission_of
 from sfumato.bootstrap.remote_service import open_remote
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ports import Clock
 from sfumato.services.placement import Scaling, Supervisor
 from sfumato.services.recovery import Recovery
-from sfumato.services.submission import Submission
 from sfumato.services.tracking import Tracking
 from sfumato.settings import Settings
 
@@ -165,15 +164,7 @@ async def _stop_with_stdin(stop: Callable[[], None]) -> None:
 def _context(
     settings: Settings, parts: Parts, supervisor: Supervisor, remote: RemoteParts
 ) -> ApiContext:
-    submission = Submission(
-        store=parts.store,
-        queue=parts.queue,
-        catalog=parts.catalog,
-        runtimes=parts.runtimes,
-        clock=parts.clock,
-        limits=settings.limits,
-        max_queued=settings.max_queued,
-    )
+    submission = submission_of(settings, parts)
     tracking = Tracking(
         store=parts.store,
         queue=parts.queue,

@@ -11,12 +11,11 @@ from urllib.parse import urlsplit
 
 from sfumato.adapters.objects import ObjectImageStore
 from sfumato.bootstrap.images import bucket_options
-from sfumato.bootstrap.parts import Parts
+from sfumato.bootstrap.parts import Parts, submission_of
 from sfumato.core.errors import SfumatoError, StartupRefused
 from sfumato.core.ports import Clock, TaskSink, TaskSource
 from sfumato.services.intake import Intake
 from sfumato.services.recovery import Recovery
-from sfumato.services.submission import Submission
 from sfumato.services.tracking import Tracking
 from sfumato.settings import Settings
 
@@ -48,15 +47,7 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
             yield Intake(
                 source=source,
                 sink=sink,
-                submission=Submission(
-                    store=parts.store,
-                    queue=parts.queue,
-                    catalog=parts.catalog,
-                    runtimes=parts.runtimes,
-                    clock=parts.clock,
-                    limits=settings.limits,
-                    max_queued=settings.max_queued,
-                ),
+                submission=submission_of(settings, parts),
                 tracking=Tracking(
                     store=parts.store,
                     queue=parts.queue,

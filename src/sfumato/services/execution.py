@@ -7,7 +7,6 @@ store; a remote worker has the same methods over HTTPS.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -123,7 +122,7 @@ class Execution:
         self._deliveries[job.id, job.attempt] = delivery
         try:
             # Added after this worker looked last, perhaps, but before the job was made.
-            model = await find_model(self._catalog, job.settings.model, max_age=0.0)
+            model = await find_model(self._catalog, job.settings.model)
         except InvalidRequest as error:
             # It was there when the job was made: deleted since, or this worker lacks it.
             await self._fail(job, JobError.of(error), retryable=False)
@@ -194,16 +193,7 @@ class Execution:
         except Unavailable as error:
             # Tried again it might be told twice, and the job's end tells of every picture anyway.
             log.warning("a picture of job %s was not reported: %s", assignment.job.id, error)
-        return ImageRecord(
-            index=image.index,
-            key=key,
-            media_type=image.media_type,
-            width=image.width,
-            height=image.height,
-            size_bytes=len(image.data),
-            sha256=hashlib.sha256(image.data).hexdigest(),
-            seed=image.seed,
-        )
+        return image.stored_at(key)
 
     async def complete(
         self,

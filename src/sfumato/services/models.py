@@ -7,11 +7,12 @@ from sfumato.core.models import ModelInfo
 from sfumato.core.ports import ModelCatalog
 
 
-async def find_model(catalog: ModelCatalog, name: str | None, *, max_age: float) -> ModelInfo:
+async def find_model(catalog: ModelCatalog, name: str | None) -> ModelInfo:
     """The model of that name; None: the default one.
 
-    The catalogue answers from what it knows. Only where that is no, it looks anew, unless it did
-    so in the last ``max_age`` seconds.
+    The catalogue answers from what it knows. Only where that is no, it looks anew: the model may
+    have been added a moment ago. One look serves all who ask meanwhile, so strangers' names cost one
+    listing at a time.
 
     Raises:
         UnknownModel, ModelRefused: as the catalogue does.
@@ -20,5 +21,5 @@ async def find_model(catalog: ModelCatalog, name: str | None, *, max_age: float)
     try:
         return catalog.get(name)
     except (UnknownModel, ModelRefused):
-        await catalog.refresh(max_age=max_age)
+        await catalog.refresh()
         return catalog.get(name)

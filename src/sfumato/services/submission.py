@@ -19,9 +19,6 @@ from sfumato.services.models import find_model
 
 #: A random seed has 32 bits, so that it survives every client's idea of a number.
 _RANDOM_SEED_BITS = 32
-#: A name that is not among the models is looked for anew: it may have been added a moment ago. One
-#: look serves all who ask meanwhile, so strangers' names cost one listing at a time.
-_CATALOG_AGE = 0.0
 
 
 #: Seconds for which a count of the queued jobs is good.
@@ -80,7 +77,7 @@ class Submission:
             Overloaded: too many jobs wait; nothing is written.
             Unavailable: the store does not answer; nothing is written.
         """
-        model = await find_model(self._catalog, request.model, max_age=_CATALOG_AGE)
+        model = await find_model(self._catalog, request.model)
         job = self._prepare(request, model, traceparent)
         await self._admit(job.runtime)
         kept = await self._store.create(job, idempotency_key=idempotency_key)

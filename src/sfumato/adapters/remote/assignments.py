@@ -8,7 +8,6 @@ attempt by its token, and answers the second time as it did the first.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -203,16 +202,7 @@ class RemoteAssignments:
         except _NOT_OURS as error:
             # As beside the store, the end of the attempt will tell that it was lost.
             log.debug("job %s: %s", job.id, error)
-        return ImageRecord(
-            index=image.index,
-            key=image_key(job.id, image.index, job.request.output_format),
-            media_type=image.media_type,
-            width=image.width,
-            height=image.height,
-            size_bytes=len(image.data),
-            sha256=hashlib.sha256(image.data).hexdigest(),
-            seed=image.seed,
-        )
+        return image.stored_at(image_key(job.id, image.index, job.request.output_format))
 
     async def _upload(
         self, path: str, data: bytes, asked: Mapping[str, Any] | None, *, media_type: str

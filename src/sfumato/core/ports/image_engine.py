@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sfumato.core.job import (
-    Settings,
-)
+from sfumato.core.job import ImageRecord, Settings
 from sfumato.core.models import ModelInfo
 from sfumato.core.request import GenerationRequest
 
@@ -93,6 +92,19 @@ class EncodedImage:
     height: int
     seed: int
     recipe: Mapping[str, object] = field(default_factory=dict)
+
+    def stored_at(self, key: str) -> ImageRecord:
+        """The record of this picture under that key."""
+        return ImageRecord(
+            index=self.index,
+            key=key,
+            media_type=self.media_type,
+            width=self.width,
+            height=self.height,
+            size_bytes=len(self.data),
+            sha256=hashlib.sha256(self.data).hexdigest(),
+            seed=self.seed,
+        )
 
 
 class ImageEngine(Protocol):
