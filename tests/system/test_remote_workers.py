@@ -100,7 +100,7 @@ def test_a_drained_workers_job_is_resumed_where_it_was(
         service.events(job_id, until="step")
         first.process.send_signal(signal.SIGTERM)
         assert first.wait() == 0, first.log
-    assert list((data / "images" / "jobs" / job_id / "checkpoint").iterdir())
+    assert list((data / "images" / "checkpoints" / job_id).iterdir())
     with hire(service, tmp_path / "b", token):
         job = service.finished(job_id)
     assert (job["status"], job["attempts"]) == ("succeeded", 2), job
