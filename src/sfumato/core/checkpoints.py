@@ -27,11 +27,26 @@ UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
 CLIP_PREFIX = "cond_stage_model.transformer."
 OPEN_CLIP_PREFIX = "cond_stage_model.model."
+#: SDXL's first and second text encoder, and its refiner's only one.
+XL_CLIP_PREFIX = "conditioner.embedders.0.transformer."
+XL_OPEN_CLIP_PREFIX = "conditioner.embedders.1.model."
+REFINER_PREFIX = "conditioner.embedders.0.model."
+_DRAWING = (UNET_PREFIX, VAE_PREFIX, "cond_stage_model.", "conditioner.embedders.")
+#: The text encoder that only this family keeps there.
+_FAMILIES = {
+    XL_CLIP_PREFIX: "sdxl",
+    REFINER_PREFIX: "sdxl_refiner",
+    OPEN_CLIP_PREFIX: "sd2",
+    CLIP_PREFIX: "sd1",
+}
+#: Latents, mask, and the latents of what the mask leaves.
+INPAINTING_CHANNELS = 9
 _FIRST_CONVOLUTION = UNET_PREFIX + "input_blocks.0.0.weight"
 
 #: Part of a tensor's name -> what the file then is; for files that this engine can't draw with.
 _FOREIGN = {
-    "conditioner.embedders.": "a Stable Diffusion XL checkpoint",
+    "edm_vpred.": "a model of continuous noise (EDM), as CosXL",
+    "edm_mean": "a model of continuous noise (EDM), as Playground 2.5",
     "joint_blocks.": "a Stable Diffusion 3 checkpoint",
     "double_blocks.": "a Flux checkpoint",
     "control_model.": "a ControlNet",
@@ -87,7 +102,11 @@ def read_header(stream: BinaryIO, size: int) -> SafetensorsHeader:
 
 
 def detect_family(header: SafetensorsHeader) -> str:
-    """Family of a whole checkpoint: ``sd1`` or ``sd2``, told apart by their text encoders.
+    """Family of a whole checkpoint: ``sd1``, ``sd2``, ``sdxl`` or ``sdxl_refiner``, told apart by
+    their text encoders.
+
+    Its network takes the latents alone, or nine channels: inpainting's, with the mask and the
+    picture under it.
 
     Raises:
         ModelRefused: for every other file, saying what it seems to be.
@@ -95,33 +114,33 @@ def detect_family(header: SafetensorsHeader) -> str:
     names = header.tensors
     for mark, what in _FOREIGN.items():
         if any(mark in name for name in names):
-            raise ModelRefused(f"it is {what}; this engine draws with Stable Diffusion 1 and 2.")
+            raise ModelRefused(
+                f"it is {what}; this engine draws with Stable Diffusion 1, 2 and XL."
+            )
     first = names.get(_FIRST_CONVOLUTION)
     if first is None or len(first.shape) != 4:
         raise ModelRefused("it holds no Stable Diffusion network.")
     channels = first.shape[1]
-    if channels != 4:
+    if channels not in (4, INPAINTING_CHANNELS):
         raise ModelRefused(
-            f"its network takes {channels} channels where text to image has 4: "
-            "an inpainting or editing model."
+            f"its network takes {channels} channels where text to image has 4 and inpainting "
+            f"{INPAINTING_CHANNELS}: a model that edits, upscales or follows depth."
         )
     if not any(name.startswith(VAE_PREFIX) for name in names):
         raise ModelRefused("it holds no VAE, without which latents can't become a picture.")
-    if any(name.startswith(OPEN_CLIP_PREFIX) for name in names):
-        return "sd2"
-    if any(name.startswith(CLIP_PREFIX) for name in names):
-        return "sd1"
+    for prefix, family in _FAMILIES.items():
+        if any(name.startswith(prefix) for name in names):
+            return family
     raise ModelRefused("it holds no text encoder.")
 
 
 def drawing_weights(header: SafetensorsHeader) -> int:
     """How many numbers the networks that draw have; training's own copies are left aside."""
-    prefixes = (UNET_PREFIX, VAE_PREFIX, CLIP_PREFIX, OPEN_CLIP_PREFIX)
-    whole = any(name.startswith(prefixes) for name in header.tensors)
+    whole = any(name.startswith(_DRAWING) for name in header.tensors)
     return sum(
         math.prod(spec.shape)
         for name, spec in header.tensors.items()
-        if not whole or name.startswith(prefixes)
+        if not whole or name.startswith(_DRAWING)
     )
 
 
@@ -140,6 +159,20 @@ def named_prediction(sidecar: Mapping[str, Any], yaml: str) -> str | None:
         return None
     predicts_v = re.search(r"^\s*parameterization:\s*[\"']?v[\"']?\s*(#.*)?$", yaml, re.MULTILINE)
     return "v_prediction" if predicts_v else "epsilon"
+
+
+def marked_schedule(header: SafetensorsHeader) -> dict[str, Any]:
+    """What a checkpoint's own tensors say of its noise schedule, in diffusers' words.
+
+    Trainers of SDXL leave two of no other use: ``v_pred``, and ``ztsnr`` where the noise ends
+    without any signal.
+    """
+    marks: dict[str, Any] = {}
+    if "v_pred" in header.tensors:
+        marks["prediction_type"] = "v_prediction"
+    if "ztsnr" in header.tensors:
+        marks["rescale_betas_zero_snr"] = True
+    return marks
 
 
 def _entry(entry: Mapping[str, Any]) -> tuple[TensorSpec, int, int]:

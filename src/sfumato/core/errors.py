@@ -15,6 +15,7 @@
     ├── Unauthorized            no key, or one that is wrong, expired or revoked
     ├── Forbidden               a good key that is not for this
     ├── Overloaded              admission control: come back later
+    │   └── QuotaExceeded       of what one key may use
     ├── Unavailable             a part that is needed does not answer
     │   ├── StoreBusy           the database is locked by another process
     │   └── StorageFull         the disk or bucket takes no more
@@ -26,6 +27,7 @@
         ├── ModelUnusable       the weights are corrupt, truncated or missing
         ├── OutOfMemory
         ├── NumericalError      the network answered with NaN
+        ├── ContentBlocked      the safety checker found the picture unsafe
         ├── WorkerLost          the worker vanished and its lease ran out
         └── EngineFailure       anything else, with its own words
 
@@ -140,6 +142,10 @@ class Overloaded(SfumatoError):
         self.retry_after = retry_after
 
 
+class QuotaExceeded(Overloaded):
+    code = "quota_exceeded"
+
+
 class Unavailable(SfumatoError):
     code = "unavailable"
     retryable = True
@@ -185,6 +191,10 @@ class OutOfMemory(EngineError):
 
 class NumericalError(EngineError):
     code = "numerical_error"
+
+
+class ContentBlocked(EngineError):
+    code = "content_blocked"
 
 
 class WorkerLost(EngineError):

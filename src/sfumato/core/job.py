@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from sfumato.core.errors import SfumatoError
-from sfumato.core.request import GenerationRequest, OutputFormat
+from sfumato.core.request import Determinism, GenerationRequest, OutputFormat
+from sfumato.core.safety import Safety
 
 
 class JobStatus(StrEnum):
@@ -55,6 +56,9 @@ class Settings:
             from it when the two differ.
         seed: of the first image; image ``n`` uses ``seed + n`` (modulo 2**64).
         schedule: the noise levels that the sampler visits; None: its own custom.
+        strength: how much of the request's picture is drawn anew; None: it brings none.
+        safety: what becomes of pictures that are found unsafe.
+        safety_checker: the catalogue's that looks; None: the one in the model's own folder.
     """
 
     model: str
@@ -67,6 +71,19 @@ class Settings:
     sampler: str
     seed: int
     schedule: str | None = None
+    strength: float | None = None
+    determinism: Determinism = Determinism.FAST
+    safety: Safety = Safety.OFF
+    safety_checker: str | None = None
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Settings:
+        """From plain data, as ``asdict`` makes it."""
+        named = {
+            "determinism": Determinism(data.get("determinism", Determinism.FAST)),
+            "safety": Safety(data.get("safety", Safety.OFF)),
+        }
+        return cls(**{**data, **named})
 
     @property
     def resampled(self) -> bool:
@@ -90,6 +107,11 @@ class Timings:
     loading: float = 0.0
     denoising: float = 0.0
     storing: float = 0.0
+
+    @property
+    def gpu_seconds(self) -> float:
+        """For how long the job held a worker's device."""
+        return self.loading + self.denoising
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +163,7 @@ class Job:
         rung_at: when the doorbell was last rung for it.
         notes: what the caller should know: words the model does not know, brackets without a
             partner in the prompt, a resampled size.
+        owner: id of the key that made it; None where none was asked for.
         checkpoint: key prefix below which a released attempt's slots lie, if there are any.
     """
 
@@ -165,6 +188,7 @@ class Job:
     notes: tuple[str, ...] = ()
     checkpoint: str | None = None
     traceparent: str | None = None
+    owner: str | None = None
 
     def may_become(self, status: JobStatus) -> bool:
         return status in TRANSITIONS[self.status]

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sfumato.core.errors import ModelRefused, UnknownModel
 from sfumato.core.job import Settings
+from sfumato.core.layout import SAFETY_CHECKER
 from sfumato.core.prompts import check_prompts, parse_prompt, prompt_notes
-from sfumato.core.request import GenerationRequest
+from sfumato.core.request import Determinism, GenerationRequest
 from sfumato.core.samplers import resolve_sampler, resolve_schedule
+from sfumato.core.sizes import check_edits, delivered_size, drawn_size, size_notes
+
+
+class ModelKind(StrEnum):
+    """What weights are for. Names are unique within a kind."""
+
+    BASE = "base"  #: draws pictures by itself; what a request's ``model`` names
+    LORA = "lora"  #: LoRA, LoHa, LoKr and the like: small changes to a base model's layers
+    EMBEDDING = "embedding"  #: textual inversion: a word that its text encoder learns
+    CONTROLNET = "controlnet"
+    VAE = "vae"
+    UPSCALER = "upscaler"
+    SAFETY = "safety"  #: tells pictures that should not be shown
 
 
 class ModelLayout(StrEnum):
@@ -62,6 +74,8 @@ class ModelInfo:
         memory_bytes: what a worker needs for one picture, see :func:`memory_needed`; 0: unknown.
         files: what the engine reads of it; of a checkpoint, that file first.
         source: the folder in the models' bucket that ``files`` lie in; empty on disk.
+        kind: what it is for. ``family`` is then that of the base models that it fits; empty: any,
+            or not known.
     """
 
     name: str
@@ -79,6 +93,13 @@ class ModelInfo:
     memory_bytes: int = 0
     files: tuple[ModelFile, ...] = ()
     source: str = ""
+    kind: ModelKind = ModelKind.BASE
+
+    @property
+    def carries_checker(self) -> bool:
+        """Whether a safety checker lies in its folder."""
+        weights = (file.path for file in self.files if file.path.endswith(".safetensors"))
+        return any(path.startswith(f"{SAFETY_CHECKER}/") for path in weights)
 
     @property
     def sha256(self) -> str:
@@ -110,58 +131,45 @@ _WORKING_BYTES_PER_PIXEL = 6 * 256 * 2
 _RUNTIME_BYTES = 512 << 20
 
 
-def memory_needed(weights: int, defaults: ModelDefaults) -> int:
+def memory_needed(weights: int, defaults: ModelDefaults, family: str = "") -> int:
     """Bytes that a worker needs for one picture of the model's own size, in half precision.
 
-    An estimate: 2 bytes a weight, 3 KiB a pixel, and 0.5 GiB for the GPU's libraries. A CPU
-    computes in single precision and needs about twice as much.
+    An estimate: 2 bytes a weight, 3 KiB a pixel, of SDXL, whose VAE needs single precision, twice
+    that, and 0.5 GiB for the GPU's libraries. A CPU computes in single precision and needs about
+    twice as much.
 
     Args:
         weights: how many numbers the networks have.
     """
+    precision = 2 if family.startswith("sdxl") else 1
     pixels = defaults.width * defaults.height
-    return weights * _WEIGHT_BYTES + pixels * _WORKING_BYTES_PER_PIXEL + _RUNTIME_BYTES
+    working = pixels * _WORKING_BYTES_PER_PIXEL * precision
+    return weights * _WEIGHT_BYTES + working + _RUNTIME_BYTES
 
 
-def choose_model(models: Iterable[ModelInfo], name: str) -> ModelInfo:
-    """The model of that name.
-
-    Raises:
-        UnknownModel: no such model; the message lists the near names.
-        ModelRefused: there is one, but it must not be loaded.
-    """
-    by_name = {model.name: model for model in models}
-    model = by_name.get(name)
-    if model is None:
-        near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.5)
-        hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-        raise UnknownModel(
-            f"There is no model {name!r}.{hint}", field="model", accepted=sorted(by_name)
-        )
-    if model.refusal is not None:
-        raise ModelRefused(model.refusal, field="model")
-    return model
-
-
-def settle(request: GenerationRequest, model: ModelInfo, *, random_seed: int) -> Settings:
+def settle(
+    request: GenerationRequest,
+    model: ModelInfo,
+    *,
+    random_seed: int,
+    determinism: Determinism = Determinism.FAST,
+) -> Settings:
     """Fill what the request left out from the model's own defaults.
 
-    A request that names one side only gets the other from the model's native aspect.
+    Sizes are those of :mod:`sfumato.core.sizes`.
+
+    Args:
+        determinism: the operator's choice.
 
     Raises:
         InvalidRequest: the prompts name what no engine can follow, or a name is not known.
     """
     check_prompts(request.prompt, request.negative_prompt)
     defaults = model.defaults
-    width, height = request.width, request.height
-    if width is None and height is None:
-        width, height = defaults.width, defaults.height
-    elif width is None:
-        assert height is not None
-        width = max(8, round(height * defaults.width / defaults.height / 8) * 8)
-    elif height is None:
-        height = max(8, round(width * defaults.height / defaults.width / 8) * 8)
-    render_width, render_height = nearest_size(model.sizes, width, height)
+    check_edits(request)
+    native = defaults.width, defaults.height
+    width, height = delivered_size(request, native)
+    render_width, render_height = drawn_size(request, native, model.sizes)
     steps, guidance = request.num_inference_steps, request.guidance_scale
     if request.sampler is not None:
         sampler, schedule = resolve_sampler(request.sampler, request.schedule)
@@ -179,20 +187,15 @@ def settle(request: GenerationRequest, model: ModelInfo, *, random_seed: int) ->
         sampler=sampler,
         seed=random_seed if request.seed is None else request.seed,
         schedule=schedule,
+        strength=_strength(request),
+        determinism=request.determinism or determinism,
     )
 
 
-def nearest_size(sizes: tuple[tuple[int, int], ...], width: int, height: int) -> tuple[int, int]:
-    """The size the model draws at for a picture of ``width`` × ``height``: by aspect, then by area."""
-    if not sizes or (width, height) in sizes:
-        return width, height
-
-    def distance(size: tuple[int, int]) -> tuple[float, float]:
-        aspect = (size[0] / size[1]) / (width / height)
-        area = (size[0] * size[1]) / (width * height)
-        return max(aspect, 1 / aspect), max(area, 1 / area)
-
-    return min(sizes, key=distance)
+def _strength(request: GenerationRequest) -> float | None:
+    if request.init_image is None or request.strength is not None:
+        return request.strength
+    return 0.75 if (request.inpainting or request.outpainting) is None else 1.0
 
 
 def unknown_words(model: ModelInfo, prompt: str) -> list[str]:
@@ -213,9 +216,7 @@ def notes_for(request: GenerationRequest, settings: Settings, model: ModelInfo) 
     unknown = unknown_words(model, request.prompt)
     if unknown:
         notes.append(f"{model.name} does not know: {', '.join(unknown)}")
-    if settings.resampled:
-        notes.append(
-            f"drawn at {settings.render_width}x{settings.render_height}, the nearest size "
-            f"{model.name} knows, and resampled to {settings.width}x{settings.height}"
-        )
+    drawn = settings.render_width, settings.render_height
+    native = model.defaults.width, model.defaults.height
+    notes += size_notes(request, drawn, native, model.name if model.sizes else None)
     return tuple(notes)

@@ -9,12 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from sfumato.core.edits import (
+    Hires,
+    Inpainting,
+    Outpainting,
+    Upscaling,
+    Variation,
+    check_real,
+)
 from sfumato.core.errors import InvalidRequest
+from sfumato.core.extras import MAX_CONTROLS, MAX_LORAS, Control, LoraUse, Refiner
+from sfumato.core.inputs import InputImage
 
 #: Limits that hold for every dialect. Sizes are pixels.
 MAX_PROMPT_CHARACTERS = 20_000
@@ -26,6 +36,7 @@ MAX_IMAGES = 64
 MIN_PRIORITY, MAX_PRIORITY = -100, 100
 MAX_METADATA_BYTES = 16_384
 MIN_CLIP_SKIP, MAX_CLIP_SKIP = 1, 12
+MIN_QUALITY, MAX_QUALITY = 1, 100
 
 
 class OutputFormat(StrEnum):
@@ -44,18 +55,29 @@ class OutputFormat(StrEnum):
         return "jpg" if self is OutputFormat.JPEG else self.value
 
 
+class Determinism(StrEnum):
+    """What a picture's bytes may depend on beside its request."""
+
+    FAST = "fast"  #: how many share its batch: up to 2/255 a pixel
+    STRICT = "strict"  #: nothing: every step has one fixed shape
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What an operator allows one request to cost.
 
     Attributes:
-        max_side: greatest width and height in pixels.
-        max_pixel_steps: cap on width × height × images × steps together; the default admits
-            a 2048² picture at 50 steps, or sixteen of 512² at 50.
+        max_side: greatest width and height in pixels that is asked for or drawn.
+        max_pixel_steps: cap on what :func:`sfumato.core.costs.pixel_steps` counts: width × height ×
+            images × steps together; the default admits a 2048² picture at 50 steps, or sixteen of
+            512² at 50.
+        max_result_side: greatest width and height of a picture that was enlarged, or of one in
+            which the masked part alone is drawn.
     """
 
     max_side: int = 2048
     max_pixel_steps: int = 2048 * 2048 * 50
+    max_result_side: int = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +97,21 @@ class GenerationRequest:
         sampler, schedule: names that :mod:`sfumato.core.samplers` knows; a sampler's name may end
             in its schedule's. No schedule: the sampler's own custom.
         output_format: png, jpeg or webp.
+        output_quality: of a JPEG or WebP file, 1 to 100; None: 95, and 92 for WebP.
         priority: -100 to 100, higher first.
         runtime: the pool of workers to use; None for the one that serves the model.
         metadata: the caller's own notes, echoed in the job; JSON of at most 16 KiB.
         clip_skip: which layer of the text encoder to take, from 1, the last, to 12.
+        init_image: the picture to begin with, in place of noise alone.
+        strength: how much of ``init_image`` is drawn anew, above 0 to 1; None: 0.75, and 1 where
+            a part alone is redrawn.
+        inpainting, outpainting: of ``init_image``; one of them at most.
+        hires, upscaling, variation: see :mod:`sfumato.core.edits`.
+        loras: beside those that the prompt names; at most 16 together.
+        controls: at most 4 ControlNets.
+        vae: the name of a VAE of the catalogue in place of the model's own.
+        refiner: a second model for the last steps.
+        determinism: None: what the operator has chosen.
 
     Raises:
         InvalidRequest: naming the field and what it accepts.
@@ -96,10 +129,23 @@ class GenerationRequest:
     sampler: str | None = None
     schedule: str | None = None
     output_format: OutputFormat = OutputFormat.PNG
+    output_quality: int | None = None
     priority: int = 0
     runtime: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     clip_skip: int = 1
+    init_image: InputImage | None = None
+    strength: float | None = None
+    inpainting: Inpainting | None = None
+    outpainting: Outpainting | None = None
+    hires: Hires | None = None
+    upscaling: Upscaling | None = None
+    variation: Variation | None = None
+    loras: tuple[LoraUse, ...] = ()
+    controls: tuple[Control, ...] = ()
+    vae: str | None = None
+    refiner: Refiner | None = None
+    determinism: Determinism | None = None
 
     def __post_init__(self) -> None:
         _check_text("prompt", self.prompt, required=True)
@@ -112,19 +158,74 @@ class GenerationRequest:
         _check_number("num_images", self.num_images, 1, MAX_IMAGES)
         _check_number("priority", self.priority, MIN_PRIORITY, MAX_PRIORITY)
         _check_number("clip_skip", self.clip_skip, MIN_CLIP_SKIP, MAX_CLIP_SKIP)
+        _check_number("output_quality", self.output_quality, MIN_QUALITY, MAX_QUALITY)
+        if self.output_quality is not None and self.output_format is OutputFormat.PNG:
+            raise InvalidRequest(
+                "PNG is lossless; it has no output_quality.",
+                field="output_quality",
+                accepted="jpeg or webp as output_format, or no output_quality",
+            )
         _check_metadata(self.metadata)
+        self._check_edits()
+        if len(self.loras) > MAX_LORAS:
+            raise InvalidRequest(
+                f"{len(self.loras)} LoRAs are named.",
+                field="loras",
+                accepted=f"at most {MAX_LORAS}",
+            )
+        if len(self.controls) > MAX_CONTROLS:
+            raise InvalidRequest(
+                f"{len(self.controls)} ControlNets are named.",
+                field="controls",
+                accepted=f"at most {MAX_CONTROLS}",
+            )
+
+    def _check_edits(self) -> None:
+        if self.strength is not None:
+            check_real("strength", self.strength, 0.0, 1.0, above=True)
+        if self.inpainting is not None and self.outpainting is not None:
+            raise InvalidRequest(
+                "inpainting and outpainting can't be combined; do one after the other.",
+                field="outpainting",
+                accepted="one of the two",
+            )
+        for name in ("inpainting", "outpainting", "strength"):
+            if getattr(self, name) is not None and self.init_image is None:
+                raise InvalidRequest(
+                    f"{name} needs a picture to begin with.",
+                    field="init_image",
+                    accepted="a picture",
+                )
+        mask, image = self.inpainting and self.inpainting.mask, self.init_image
+        if mask and image and (mask.width, mask.height) != (image.width, image.height):
+            raise InvalidRequest(
+                f"The mask is {mask.width}x{mask.height} pixels, the picture {image.width}x"
+                f"{image.height}.",
+                field="inpainting.mask",
+                accepted="a mask of the picture's size",
+            )
+
+    def inputs(self) -> tuple[InputImage, ...]:
+        """The pictures that it brings along, each once."""
+        named = (
+            self.init_image,
+            self.inpainting.mask if self.inpainting is not None else None,
+            *(control.image for control in self.controls),
+        )
+        return tuple({image.sha256: image for image in named if image is not None}.values())
 
     def canonical_hash(self) -> str:
         """SHA-256 over every field in a fixed order: equal requests, equal hashes.
 
         A field that came later counts only where it is given, so that hashes in a store stay good.
         """
-        fields = self.as_dict()
-        if self.schedule is None:
-            del fields["schedule"]
-        if self.clip_skip == MIN_CLIP_SKIP:
-            del fields["clip_skip"]
-        return hashlib.sha256(canonical_json(fields).encode()).hexdigest()
+        known = self.as_dict()
+        for each in fields(self):
+            if each.name not in _HASHED_ALWAYS and getattr(self, each.name) == each.default:
+                del known[each.name]
+        if self.inpainting is not None and not self.inpainting.alpha:
+            del known["inpainting"]["alpha"]
+        return hashlib.sha256(canonical_json(known).encode()).hexdigest()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data that :meth:`from_dict` reads back."""
@@ -132,46 +233,43 @@ class GenerationRequest:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> GenerationRequest:
-        return cls(**{**data, "output_format": OutputFormat(data.get("output_format", "png"))})
+        read = {name: _READ[name](value) for name, value in data.items() if name in _READ and value}
+        return cls(**{**data, "loras": (), "controls": (), **read})
+
+
+def _many(
+    kind: Callable[[Mapping[str, Any]], Any],
+) -> Callable[[Iterable[Mapping[str, Any]]], tuple[Any, ...]]:
+    return lambda values: tuple(map(kind, values))
+
+
+#: How the fields that are more than a number or a text are read back from plain data.
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "output_format": OutputFormat,
+    "init_image": InputImage.from_dict,
+    "inpainting": Inpainting.from_dict,
+    "outpainting": Outpainting.from_dict,
+    "hires": Hires.from_dict,
+    "upscaling": Upscaling.from_dict,
+    "variation": Variation.from_dict,
+    "loras": _many(LoraUse.from_dict),
+    "controls": _many(Control.from_dict),
+    "refiner": Refiner.from_dict,
+    "determinism": Determinism,
+}
+#: The fields of the first version, which count in the hash also where they are left out.
+_HASHED_ALWAYS = frozenset(
+    (
+        *("prompt", "negative_prompt", "model", "width", "height", "num_inference_steps"),
+        *("guidance_scale", "seed", "num_images", "sampler", "output_format", "priority"),
+        *("runtime", "metadata"),
+    )
+)
 
 
 def canonical_json(value: Any) -> str:
     """JSON with sorted keys and no spare white space; the form that is hashed and stored."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def check_sides(limits: Limits, *, width: int | None, height: int | None) -> None:
-    """Refuse a side above ``max_side``, by name; None passes.
-
-    Raises ``InvalidRequest``.
-    """
-    for name, side in (("width", width), ("height", height)):
-        if side is not None and side > limits.max_side:
-            raise InvalidRequest(
-                f"{name} is {side}, above this server's limit of {limits.max_side}.",
-                field=name,
-                accepted=f"a multiple of {SIDE_MULTIPLE} from {MIN_SIDE} to {limits.max_side}",
-            )
-
-
-def check_cost(
-    limits: Limits, *, width: int, height: int, num_images: int, num_inference_steps: int
-) -> None:
-    """Refuse a settled request that is larger than ``limits`` allow.
-
-    Raises:
-        InvalidRequest: on a side above ``max_side``, or too many pixels × images × steps.
-    """
-    check_sides(limits, width=width, height=height)
-    cost = width * height * num_images * num_inference_steps
-    if cost > limits.max_pixel_steps:
-        raise InvalidRequest(
-            f"{num_images} image(s) of {width}x{height} at {num_inference_steps} steps are "
-            f"{cost:,} pixel-steps, above this server's limit of {limits.max_pixel_steps:,}. "
-            "Ask for fewer images, a smaller size or fewer steps.",
-            field="num_images" if num_images > 1 else "width",
-            accepted=f"width × height × num_images × num_inference_steps ≤ {limits.max_pixel_steps}",
-        )
 
 
 def _check_text(name: str, text: Any, *, required: bool = False) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from sfumato.core.job import ImageRecord, Job, JobStatus, Settings
-from sfumato.core.models import ModelDefaults, ModelFile, ModelInfo, ModelLayout
+from sfumato.core.models import ModelDefaults, ModelFile, ModelInfo, ModelKind, ModelLayout
 from sfumato.core.request import GenerationRequest
 
 _JOB = ("id", "runtime", "created_at", "rung_at", "started_at", "attempt", "failures", "losses")
@@ -33,7 +33,7 @@ def job_from_data(data: Mapping[str, Any]) -> Job:
     return Job(
         **{name: data[name] for name in _JOB},
         request=GenerationRequest.from_dict(data["request"]),
-        settings=Settings(**data["settings"]),
+        settings=Settings.from_dict(data["settings"]),
         status=JobStatus.RUNNING,
         notes=tuple(data["notes"]),
     )
@@ -42,6 +42,7 @@ def job_from_data(data: Mapping[str, Any]) -> Job:
 def model_to_data(model: ModelInfo) -> dict[str, Any]:
     return {
         **{name: getattr(model, name) for name in _MODEL},
+        "kind": model.kind.value,
         "layout": model.layout.value,
         "defaults": asdict(model.defaults),
         "sizes": [list(size) for size in model.sizes],
@@ -53,6 +54,7 @@ def model_from_data(data: Mapping[str, Any]) -> ModelInfo:
     """Raises as :func:`job_from_data`. The model has no path yet."""
     return ModelInfo(
         **{name: data[name] for name in _MODEL},
+        kind=ModelKind(data["kind"]),
         layout=ModelLayout(data["layout"]),
         path="",
         defaults=ModelDefaults(**data["defaults"]),

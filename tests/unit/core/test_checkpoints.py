@@ -12,9 +12,14 @@ from hypothesis import strategies as st
 from sfumato.core.checkpoints import (
     CLIP_PREFIX,
     OPEN_CLIP_PREFIX,
+    REFINER_PREFIX,
+    XL_CLIP_PREFIX,
+    XL_OPEN_CLIP_PREFIX,
     SafetensorsHeader,
     TensorSpec,
     detect_family,
+    drawing_weights,
+    marked_schedule,
     named_prediction,
     read_header,
 )
@@ -106,13 +111,30 @@ def test_families_are_told_apart_by_their_text_encoder() -> None:
     clip = CLIP_PREFIX + "text_model.final_layer_norm.weight"
     assert detect_family(header_of(VAE, clip)) == "sd1"
     assert detect_family(header_of(VAE, OPEN_CLIP_PREFIX + "ln_final.weight")) == "sd2"
+    both = [XL_CLIP_PREFIX + "text_model.x", XL_OPEN_CLIP_PREFIX + "ln_final.weight"]
+    assert detect_family(header_of(VAE, *both)) == "sdxl"
+    assert detect_family(header_of(VAE, REFINER_PREFIX + "ln_final.weight")) == "sdxl_refiner"
+    assert detect_family(header_of(VAE, clip, channels=9)) == "sd1"
+
+
+def test_the_networks_of_both_text_encoders_draw() -> None:
+    header = header_of(VAE, XL_CLIP_PREFIX + "x", REFINER_PREFIX + "x", "model_ema.x", "v_pred")
+    assert drawing_weights(header) == 3 + 320 * 4 * 9
+
+
+def test_marks_of_sdxls_trainers_tell_the_noise_schedule() -> None:
+    assert marked_schedule(header_of(VAE)) == {}
+    assert marked_schedule(header_of("v_pred", "ztsnr")) == {
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+    }
 
 
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (header_of(VAE, "conditioner.embedders.0.x"), "Stable Diffusion XL"),
-        (header_of(VAE, CLIP_PREFIX + "x", channels=9), "9 channels"),
+        (header_of(VAE, XL_CLIP_PREFIX + "x", "edm_vpred.sigma_max"), "CosXL"),
+        (header_of(VAE, CLIP_PREFIX + "x", channels=8), "8 channels"),
         (header_of(VAE), "no text encoder"),
         (header_of(CLIP_PREFIX + "x"), "no VAE"),
         (SafetensorsHeader({"lora_unet_x": TensorSpec("F16", (1,))}, {}, b""), "a LoRA"),

@@ -4,37 +4,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.core.errors import InvalidRequest, ModelRefused, UnknownModel
+from sfumato.core.errors import InvalidRequest
 from sfumato.core.models import (
     ModelDefaults,
     ModelInfo,
     ModelLayout,
-    choose_model,
-    nearest_size,
     notes_for,
     settle,
     unknown_words,
 )
 from sfumato.core.request import GenerationRequest
+from sfumato.core.sizes import nearest_size
 
 
 def model(**fields: object) -> ModelInfo:
     given_fields = {"name": "tiny", "family": "sd1", "path": "/models/tiny", **fields}
     return ModelInfo(layout=ModelLayout.DIFFUSERS, **given_fields)  # type: ignore[arg-type]
-
-
-def test_an_unknown_model_names_the_near_ones() -> None:
-    models = [model(name="dreamshaper-8"), model(name="starter")]
-    assert choose_model(models, "starter").name == "starter"
-    with pytest.raises(UnknownModel, match="'dreamshaper-8'") as caught:
-        choose_model(models, "dreamshaper")
-    assert caught.value.accepted == ["dreamshaper-8", "starter"]
-    assert caught.value.field == "model"
-
-
-def test_a_refused_model_says_why() -> None:
-    with pytest.raises(ModelRefused, match="a pickle"):
-        choose_model([model(refusal="it is a pickle")], "tiny")
 
 
 def test_what_is_left_out_takes_the_models_defaults() -> None:
@@ -99,8 +84,8 @@ def test_syntax_is_no_word() -> None:
 
 
 def test_a_prompt_that_no_engine_can_follow_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="<lora:ink>"):
-        settle(GenerationRequest("a castle <lora:ink>"), model(), random_seed=0)
+    with pytest.raises(InvalidRequest, match="<hypernet:ink>"):
+        settle(GenerationRequest("a castle <hypernet:ink>"), model(), random_seed=0)
 
 
 def test_brackets_without_a_partner_are_noted() -> None:

@@ -11,10 +11,8 @@ from sfumato.core.errors import InvalidRequest
 from sfumato.core.request import (
     MAX_PROMPT_CHARACTERS,
     GenerationRequest,
-    Limits,
     OutputFormat,
     canonical_json,
-    check_cost,
 )
 
 requests = st.builds(
@@ -45,12 +43,25 @@ def test_a_request_survives_its_plain_form(request: GenerationRequest) -> None:
 
 def test_a_request_of_before_later_fields_still_reads_and_has_its_hash() -> None:
     request = GenerationRequest("a castle", seed=1)
-    old = request.as_dict()
-    for later in ("clip_skip", "schedule"):
-        old.pop(later, None)
+    first = "prompt negative_prompt model width height num_inference_steps guidance_scale seed"
+    names = {*first.split(), "num_images", "sampler", "output_format", "priority", "runtime"}
+    old = {key: value for key, value in request.as_dict().items() if key in {*names, "metadata"}}
     assert GenerationRequest.from_dict(old) == request
     assert hashlib.sha256(canonical_json(old).encode()).hexdigest() == request.canonical_hash()
     assert GenerationRequest("a castle", seed=1, clip_skip=2) != request
+
+
+@pytest.mark.parametrize("quality", [0, 101, True, 50.0])
+def test_a_quality_is_1_to_100(quality: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        GenerationRequest("x", output_format=OutputFormat.JPEG, output_quality=quality)  # type: ignore[arg-type]
+    assert caught.value.field == "output_quality"
+
+
+def test_a_lossless_picture_has_no_quality() -> None:
+    with pytest.raises(InvalidRequest, match="PNG is lossless"):
+        GenerationRequest("x", output_quality=100)
+    assert GenerationRequest("x", output_format=OutputFormat.WEBP, output_quality=1)
 
 
 @given(requests, requests)
@@ -100,20 +111,3 @@ def test_a_bad_field_is_named_with_what_it_accepts(field: str, value: object) ->
     assert caught.value.field == field
     assert caught.value.accepted
     assert field in caught.value.message
-
-
-def test_cost_is_capped_over_all_four_factors_together() -> None:
-    limits = Limits(max_side=1024, max_pixel_steps=512 * 512 * 20)
-    check_cost(limits, width=512, height=512, num_images=1, num_inference_steps=20)
-    for excess in ({"num_images": 2}, {"num_inference_steps": 21}, {"width": 520}):
-        asked = {"width": 512, "height": 512, "num_images": 1, "num_inference_steps": 20}
-        with pytest.raises(InvalidRequest):
-            check_cost(limits, **{**asked, **excess})
-
-
-def test_a_side_above_the_limit_is_named() -> None:
-    with pytest.raises(InvalidRequest) as caught:
-        check_cost(
-            Limits(max_side=1024), width=64, height=1032, num_images=1, num_inference_steps=1
-        )
-    assert caught.value.field == "height"

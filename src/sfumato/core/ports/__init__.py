@@ -6,6 +6,7 @@ writes job state is atomic, and every write by a worker names its fencing token:
 changes nothing and answers False.
 """
 
+from sfumato.core.ports.api_keys import ApiKeys
 from sfumato.core.ports.assignments import Assignment, Assignments, Progress, Revocation
 from sfumato.core.ports.clock import Clock
 from sfumato.core.ports.image_engine import DecodedImage, EncodedImage, ImageEngine, ImageTask, Slot
@@ -30,6 +31,8 @@ from sfumato.core.ports.model_catalog import ModelCatalog
 from sfumato.core.ports.model_files import BytesProgress, ModelFiles
 from sfumato.core.ports.model_reader import ModelReader
 from sfumato.core.ports.tasks import Task, TaskDelivery, TaskSink, TaskSource
+from sfumato.core.ports.web_client import WebClient
+from sfumato.core.ports.webhook_store import WebhookStore
 from sfumato.core.ports.worker_pool import WorkerExit, WorkerPool
 from sfumato.core.ports.worker_registry import (
     FORGOTTEN_AFTER,
@@ -43,6 +46,7 @@ __all__ = [
     "COUNTED_AHEAD",
     "FORGOTTEN_AFTER",
     "MAX_DELIVERIES",
+    "ApiKeys",
     "Assignment",
     "Assignments",
     "BytesProgress",
@@ -73,6 +77,8 @@ __all__ = [
     "TaskDelivery",
     "TaskSink",
     "TaskSource",
+    "WebClient",
+    "WebhookStore",
     "WorkerExit",
     "WorkerKind",
     "WorkerPool",

@@ -28,12 +28,17 @@ class Revocation(StrEnum):
 class Assignment:
     """An attempt that this worker won. ``job.attempt`` is its token.
 
-    ``checkpoint`` holds the exported slots of an earlier, released attempt, by image index.
+    Attributes:
+        checkpoint: the exported slots of an earlier, released attempt, by image index.
+        extras: the other weights that the request names.
+        inputs: the files of the pictures that it brings along, by their SHA-256.
     """
 
     job: Job
     model: ModelInfo
     checkpoint: Mapping[int, bytes] = field(default_factory=dict)
+    extras: tuple[ModelInfo, ...] = ()
+    inputs: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

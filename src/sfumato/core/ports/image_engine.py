@@ -7,14 +7,21 @@ from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from sfumato.core.errors import EngineFailure
+from sfumato.core.inputs import InputImage
 from sfumato.core.job import ImageRecord, Settings
-from sfumato.core.models import ModelInfo
+from sfumato.core.models import ModelInfo, ModelKind
 from sfumato.core.request import GenerationRequest
 
 
 @dataclass(frozen=True, slots=True)
 class ImageTask:
-    """One picture of a job, for the engine: image ``index`` (from 0)."""
+    """One picture of a job, for the engine: image ``index`` (from 0).
+
+    Attributes:
+        extras: the other weights that the request names, on this machine's disk.
+        inputs: the files of the pictures that it brings along, by their SHA-256.
+    """
 
     job_id: str
     index: int
@@ -22,6 +29,30 @@ class ImageTask:
     settings: Settings
     model: ModelInfo
     notes: tuple[str, ...] = ()
+    extras: tuple[ModelInfo, ...] = ()
+    inputs: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def seed(self) -> int:
+        """Of the picture's own noise. The variations of a job all have that of the first picture, as
+        in A1111: they differ by the other noise alone."""
+        variation = self.request.variation
+        varied = variation is not None and variation.strength > 0
+        return self.settings.image_seed(0 if varied else self.index)
+
+    def extra(self, kind: ModelKind, name: str) -> ModelInfo:
+        """Raises ``EngineFailure``: whoever made the task left it out."""
+        for model in self.extras:
+            if (model.kind, model.name) == (kind, name):
+                return model
+        raise EngineFailure(f"The {kind.value} {name!r} was not brought to this worker.")
+
+    def input(self, image: InputImage) -> bytes:
+        """Raises ``EngineFailure``: whoever made the task left it out."""
+        data = self.inputs.get(image.sha256)
+        if data is None:
+            raise EngineFailure("A picture that the request names was not brought to this worker.")
+        return data
 
 
 class Slot(Protocol):
@@ -46,7 +77,7 @@ class Slot(Protocol):
 
     @property
     def cost(self) -> int:
-        """What one step of it takes, in compute units: pixels drawn × rows."""
+        """What a step with its present batch key takes, in compute units: pixels drawn × rows."""
         ...
 
     @property
@@ -135,7 +166,8 @@ class ImageEngine(Protocol):
         ...
 
     def admit(self, task: ImageTask) -> Slot:
-        """Encode the prompt, draw the noise. The model must be loaded."""
+        """Encode the prompt, draw the noise, or bring in the picture to begin with. The models must
+        be loaded. Raises ``InvalidRequest`` too, where what the request brings is of no use."""
         ...
 
     def row_limit(self, batch_key: Hashable) -> int:
@@ -146,7 +178,9 @@ class ImageEngine(Protocol):
         """One denoising step of every slot; all have one batch key and steps left.
 
         A slot that has to be retried in another precision goes back some steps, once, and gets
-        another batch key. When it raises, every slot is as it was.
+        another batch key. So does one that goes on to a larger picture or another model. Where it
+        can't, that is told when it is decoded, and its steps count as done. When this raises, every
+        slot is as it was.
         """
         ...
 

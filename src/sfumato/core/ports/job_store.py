@@ -17,6 +17,7 @@ from sfumato.core.job import (
     JobStatus,
     Timings,
 )
+from sfumato.core.keys import Usage
 
 #: Most that :meth:`JobStore.queued_ahead` answers.
 COUNTED_AHEAD = 1000
@@ -74,10 +75,28 @@ class JobStore(Protocol):
         """Raises ``NotFound``."""
         ...
 
+    async def find_by_key(self, idempotency_key: str) -> Job | None:
+        """The job that was made with that key; None where there is none, or no longer."""
+        ...
+
     async def list(
-        self, *, status: JobStatus | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        status: JobStatus | None = None,
+        owner: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> JobPage:
-        """Newest first. ``limit``: 1 to 200. Raises ``InvalidRequest`` for a foreign cursor."""
+        """Newest first. Raises ``InvalidRequest`` for a foreign cursor.
+
+        Args:
+            owner: of whose key; None: everybody's.
+            limit: 1 to 200.
+        """
+        ...
+
+    async def usage(self, owner: str, *, since: float) -> Usage:
+        """What a key uses now, and what it used in the jobs made since then that still exist."""
         ...
 
     async def counts(self, runtime: str) -> JobCounts: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from sfumato.core.models import ModelInfo
+from sfumato.core.models import ModelInfo, ModelKind
 
 
 class ModelCatalog(Protocol):
@@ -14,10 +14,12 @@ class ModelCatalog(Protocol):
     ``list`` and ``get`` never wait for a network: what they tell may be some seconds old.
     """
 
-    def list(self) -> Sequence[ModelInfo]: ...
+    def list(self) -> Sequence[ModelInfo]:
+        """Every model of every kind. Names are unique within a kind."""
+        ...
 
-    def get(self, name: str | None) -> ModelInfo:
-        """The model of that name; None: the default model.
+    def get(self, name: str | None, kind: ModelKind = ModelKind.BASE) -> ModelInfo:
+        """The model of that name and kind; None: the default model, which is a base model.
 
         Raises ``UnknownModel`` or ``ModelRefused``.
         """

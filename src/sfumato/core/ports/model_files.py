@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from sfumato.core.models import ModelInfo
 
-#: Called on the event loop with the bytes that are here, and those of the whole model.
+#: Called on the event loop with the bytes that are here, and those of all that is brought.
 BytesProgress = Callable[[int, int], None]
 
 
 class ModelFiles(Protocol):
     def hold(
-        self, model: ModelInfo, progress: BytesProgress
-    ) -> AbstractAsyncContextManager[ModelInfo]:
-        """Bring the model here, whole and checked, and keep it for as long as the block runs.
+        self, models: Sequence[ModelInfo], progress: BytesProgress
+    ) -> AbstractAsyncContextManager[Sequence[ModelInfo]]:
+        """Bring a model and what is used beside it here, whole and checked, and keep all of it for
+        as long as the block runs.
 
-        Gives the model with its local ``path``. One that is on disk already is given as it is,
-        at no cost.
+        Gives them in their order, with their local ``path``. One that is on disk already is given
+        as it is, at no cost. Whoever waits for room holds nothing meanwhile, so that no two wait
+        for each other.
 
         Raises:
             ModelUnusable: a file is not what the catalogue says, or is gone; nothing is kept.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sfumato.core.prompts.emphasis import Break
@@ -20,7 +20,11 @@ class Chunk:
 
 
 def split_into_chunks(
-    runs: Iterable[tuple[Sequence[int], float] | Break], *, room: int, comma: int | None
+    runs: Iterable[tuple[Sequence[int], float] | Break],
+    *,
+    room: int,
+    comma: int | None,
+    lengths: Mapping[int, int] | None = None,
 ) -> list[Chunk]:
     """Fill chunks of ``room`` tokens, at least one chunk.
 
@@ -29,6 +33,7 @@ def split_into_chunks(
     Args:
         runs: token ids with their weight, in the prompt's order.
         comma: the id of a comma that ends a word; None: the vocabulary has none.
+        lengths: ids that begin a word of so many, which stays in one chunk if it fits into one.
     """
     chunks: list[Chunk] = []
     tokens: list[tuple[int, float]] = []
@@ -49,8 +54,9 @@ def split_into_chunks(
                 last_comma = len(tokens)
             elif len(tokens) == room and last_comma >= 0 and room - last_comma <= COMMA_REACH:
                 close(last_comma + 1)
-            if len(tokens) == room:
-                close(room)
+            length = 1 if lengths is None else lengths.get(token, 1)
+            if len(tokens) == room or len(tokens) + length > room >= length:
+                close(len(tokens))
             tokens.append((token, weight))
     if tokens or not chunks:
         close(len(tokens))

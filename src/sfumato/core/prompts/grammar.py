@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -87,11 +87,18 @@ def check_prompts(prompt: str, negative_prompt: str) -> None:
     """Refuse what no engine can follow.
 
     Raises:
-        InvalidRequest: on a network that is named, or too many prompts at once.
+        InvalidRequest: on a hypernetwork, on any network of a negative prompt, or on too many
+            prompts at once.
     """
     parsed = parse_prompt(prompt)
-    _check_networks("prompt", parsed.networks)
-    _check_networks("negative_prompt", parse_prompt(negative_prompt).networks)
+    hypernetworks = [network for network in parsed.networks if network.kind == "hypernet"]
+    _refuse("prompt", hypernetworks, "which this engine has no code for", "<hypernet:…>")
+    _refuse(
+        "negative_prompt",
+        parse_prompt(negative_prompt).networks,
+        "which acts on the whole picture and belongs into the prompt",
+        "<lora:…>, <lyco:…> and <hypernet:…>",
+    )
     if len(parsed.parts) > MAX_PROMPTS_TOGETHER:
         raise InvalidRequest(
             f"prompt joins {len(parsed.parts)} prompts by AND, each of which the network must "
@@ -111,15 +118,19 @@ def prompt_notes(name: str, text: str) -> Iterable[str]:
             f"{which} of the {name} {partner}: one never closed weighs all that follows, "
             "one never opened is text"
         )
+    for network in parse_prompt(text).networks:
+        places = [argument for argument in network.arguments if "=" not in argument]
+        if len(places) > 2 or any(each.startswith("dyn=") for each in network.arguments):
+            yield f"{network} is used with its whole rank, not with a part"
 
 
-def _check_networks(field: str, networks: tuple[Network, ...]) -> None:
+def _refuse(field: str, networks: Sequence[Network], why: str, what: str) -> None:
     if networks:
         named = ", ".join(dict.fromkeys(map(str, networks)))
         raise InvalidRequest(
-            f"{field} names {named}, but this version loads no such networks yet. Leave it out.",
+            f"{field} names {named}, {why}. Leave it out.",
             field=field,
-            accepted="a prompt without <lora:…>, <lyco:…> and <hypernet:…>",
+            accepted=f"a {field} without {what}",
         )
 
 

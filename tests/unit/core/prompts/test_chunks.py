@@ -51,3 +51,13 @@ def test_no_token_is_lost_and_no_chunk_is_too_long(
     assert [weight for chunk in chunks for weight in chunk.weights] == weights
     assert all(len(chunk.ids) <= room for chunk in chunks)
     assert all(chunk.ids for chunk in chunks) or len(chunks) == 1
+
+
+def test_a_word_of_several_ids_stays_in_one_chunk_where_it_fits() -> None:
+    runs = [([1, 2, 3], 1.0), ([100, 101, 102], 1.2), ([200, 201, 202, 203, 204, 205], 1.0)]
+    chunks = split_into_chunks(runs, room=5, comma=None, lengths={100: 3, 200: 6})
+    assert [chunk.ids for chunk in chunks] == [
+        (1, 2, 3),
+        (100, 101, 102, 200, 201),
+        (202, 203, 204, 205),
+    ]

@@ -50,8 +50,9 @@ def test_words_are_without_syntax() -> None:
 @pytest.mark.parametrize(
     ("prompts", "field", "names"),
     [
-        (("a <lora:ink:0.8>", ""), "prompt", "<lora:ink:0.8>"),
+        (("a <lora:dark> <hypernet:ink:0.8>", ""), "prompt", "names <hypernet:ink:0.8>, which"),
         (("a", "b <hypernet:x>"), "negative_prompt", "<hypernet:x>"),
+        (("a", "b <lora:ink:0.8>"), "negative_prompt", "<lora:ink:0.8>"),
         ((" AND ".join("abcdefghi"), ""), "prompt", "9 prompts"),
     ],
 )
@@ -66,3 +67,4 @@ def test_what_no_engine_can_follow_is_refused(
 def test_all_else_is_accepted() -> None:
     check_prompts(" AND ".join("abcdefgh"), "c AND d")
     check_prompts("((((", "]]]]")
+    check_prompts("a <lora:ink:0.8><lyco:x:1:0.5>", "")
