@@ -48,12 +48,32 @@ def checkpoint(
     }
 
 
+def checkpoint_xl(
+    unet: UNet2DConditionModel, vae: AutoencoderKL, text: Tensors | None, text_2: Tensors
+) -> Tensors:
+    """A whole checkpoint of SDXL, or, without the first text encoder, of its refiner."""
+    second = {f"model.{name}": tensor for name, tensor in open_clip_whole(text_2).items()}
+    parts = [("model.diffusion_model", unet_names(unet)), ("first_stage_model", vae_names(vae))]
+    if text is not None:
+        bare = {name.removeprefix("text_model."): tensor for name, tensor in text.items()}
+        first = {f"transformer.text_model.{name}": tensor for name, tensor in bare.items()}
+        parts.append(("conditioner.embedders.0", first))
+    parts.append((f"conditioner.embedders.{len(parts) - 2}", second))
+    return {
+        f"{prefix}.{name}": tensor.detach().contiguous()
+        for prefix, tensors in parts
+        for name, tensor in tensors.items()
+    }
+
+
 def unet_names(unet: UNet2DConditionModel) -> Tensors:
     state = unet.state_dict()
     layers = unet.config.layers_per_block
     moves = [
         ("time_embedding.linear_1", "time_embed.0", []),
         ("time_embedding.linear_2", "time_embed.2", []),
+        ("add_embedding.linear_1", "label_emb.0.0", []),
+        ("add_embedding.linear_2", "label_emb.0.2", []),
         ("conv_in", "input_blocks.0.0", []),
         ("mid_block.resnets.0", "middle_block.0", RESNET),
         ("mid_block.attentions.0", "middle_block.1", []),
@@ -123,6 +143,17 @@ def vae_names(vae: AutoencoderKL) -> Tensors:
 
 def open_clip(text: Tensors) -> Tensors:
     """With a last layer of its own, which Stable Diffusion 2 never uses."""
+    return _open_clip(text, spare=1)
+
+
+def open_clip_whole(text: Tensors) -> Tensors:
+    """With the projection of the last layer, which SDXL uses."""
+    bare = {name.removeprefix("text_model."): tensor for name, tensor in text.items()}
+    projection = bare["text_projection.weight"].T
+    return {**_open_clip(bare, spare=0), "text_projection": projection}
+
+
+def _open_clip(text: Tensors, *, spare: int) -> Tensors:
     renamed = {
         "token_embedding.weight": text["embeddings.token_embedding.weight"],
         "positional_embedding": text["embeddings.position_embedding.weight"],
@@ -131,7 +162,7 @@ def open_clip(text: Tensors) -> Tensors:
         "logit_scale": torch.zeros(()),
     }
     count = 1 + max(int(name.split(".")[2]) for name in text if name.startswith("encoder.layers."))
-    for number in range(count + 1):
+    for number in range(count + spare):
         old = f"encoder.layers.{min(number, count - 1)}"
         new = f"transformer.resblocks.{number}"
         for kind in ("weight", "bias"):

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+import ipaddress
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sfumato.adapters.memory import (
+    MemoryApiKeys,
     MemoryImageStore,
     MemoryJobQueue,
     MemoryJobStore,
+    MemoryWebhookStore,
     MemoryWorkerRegistry,
     MemoryWorkerTokens,
 )
 from sfumato.adapters.models.reader import CatalogModelReader
+from sfumato.adapters.web_client import GuardedWebClient
 from sfumato.api.context import RemoteParts
 from sfumato.bootstrap.parts import SystemClock
+from sfumato.core.finding import choose_model
 from sfumato.core.job import Job
-from sfumato.core.models import ModelDefaults, ModelInfo, ModelLayout, choose_model
+from sfumato.core.models import ModelDefaults, ModelInfo, ModelKind, ModelLayout
 from sfumato.core.ports import ImageEngine, ImageStore, JobQueue, JobStore
 from sfumato.core.request import GenerationRequest
 from sfumato.core.runtimes import Runtime
+from sfumato.core.webhooks import Webhook
 from sfumato.engine.fake import FakeEngine
+from sfumato.services.access import Access
 from sfumato.services.execution import Execution
 from sfumato.services.recovery import Recovery, RetryPolicy
 from sfumato.services.remote_work import RemoteWork
+from sfumato.services.result_cache import ResultCache
 from sfumato.services.submission import Submission
 from sfumato.services.tracking import Tracking
 from sfumato.services.watching import JobWatcher
@@ -51,8 +59,9 @@ class ListCatalog:
     def list(self) -> Sequence[ModelInfo]:
         return self.models
 
-    def get(self, name: str | None) -> ModelInfo:
-        return choose_model(self.models, name or self.models[0].name)
+    def get(self, name: str | None, kind: ModelKind = ModelKind.BASE) -> ModelInfo:
+        default = self.models[0].name if kind is ModelKind.BASE else ""
+        return choose_model(self.models, name or default, kind)
 
     async def refresh(self, *, max_age: float = 0.0) -> None:
         """Nothing to do: the list is what there is."""
@@ -67,11 +76,18 @@ class House:
     store: JobStore = field(default_factory=MemoryJobStore)
     queue: JobQueue = field(default_factory=lambda: MemoryJobQueue(SystemClock()))
     images: ImageStore = field(default_factory=MemoryImageStore)
+    remembers: bool = False
 
     def __post_init__(self) -> None:
         self.watcher = JobWatcher(self.store)
         self.tokens = MemoryWorkerTokens()
         self.workers = MemoryWorkerRegistry()
+        self.web = GuardedWebClient(
+            plain_http=True, networks=[ipaddress.ip_network("127.0.0.0/8")], timeout=10.0
+        )
+        beside = self.store if isinstance(self.store, MemoryJobStore) else MemoryJobStore()
+        self.hooks = MemoryWebhookStore(beside)
+        self.keys = Access(keys=MemoryApiKeys(), clock=self.clock)
         self.access = WorkerAccess(
             tokens=self.tokens,
             store=self.store,
@@ -79,12 +95,22 @@ class House:
             clock=self.clock,
             runtimes=["default"],
         )
+        self.results = (
+            ResultCache(
+                store=self.store, images=self.images, catalog=self.catalog, clock=self.clock
+            )
+            if self.remembers
+            else None
+        )
         self.submission = Submission(
             store=self.store,
             queue=self.queue,
+            images=self.images,
             catalog=self.catalog,
             runtimes=[Runtime("default")],
             clock=self.clock,
+            hooks=self.hooks,
+            results=self.results,
         )
         self.tracking = Tracking(
             store=self.store,
@@ -92,12 +118,15 @@ class House:
             images=self.images,
             watcher=self.watcher,
             clock=self.clock,
+            hooks=self.hooks,
         )
         self.recovery = Recovery(
             store=self.store, queue=self.queue, images=self.images, clock=self.clock
         )
 
-    def execution(self, name: str = "w1", *, lease: float = 30.0) -> Execution:
+    def execution(
+        self, name: str = "w1", *, lease: float = 30.0, reads_inputs: bool = True
+    ) -> Execution:
         return Execution(
             worker=name,
             runtimes=["default"],
@@ -109,6 +138,8 @@ class House:
             clock=self.clock,
             lease=lease,
             policy=RetryPolicy(first_backoff=0.01),
+            reads_inputs=reads_inputs,
+            results=self.results,
         )
 
     def remote(self, *, lease: float = 30.0) -> RemoteParts:
@@ -118,7 +149,9 @@ class House:
             images=self.images,
             catalog=self.catalog,
             clock=self.clock,
-            open_execution=lambda worker, _runtime: self.execution(worker, lease=lease),
+            open_execution=lambda worker, _runtime: self.execution(
+                worker, lease=lease, reads_inputs=False
+            ),
             lease=lease,
         )
         return RemoteParts(self.access, work, self.images, CatalogModelReader())
@@ -147,8 +180,19 @@ class House:
             worker.drain()
             await running
 
-    async def submit(self, prompt: str = "a castle at night", **fields: object) -> Job:
-        return await self.submission.submit(GenerationRequest(prompt, **fields))  # type: ignore[arg-type]
+    async def submit(
+        self,
+        prompt: str = "a castle at night",
+        *,
+        inputs: Mapping[str, bytes] | None = None,
+        webhook: Webhook | None = None,
+        idempotency_key: str | None = None,
+        **fields: object,
+    ) -> Job:
+        request = GenerationRequest(prompt, **fields)  # type: ignore[arg-type]
+        return await self.submission.submit(
+            request, inputs=inputs, webhook=webhook, idempotency_key=idempotency_key
+        )
 
     async def finished(self, job: Job) -> Job:
         done = await self.tracking.wait(job.id, timeout=30)
@@ -161,8 +205,8 @@ class House:
 
 @contextlib.asynccontextmanager
 async def open_house(
-    *models: ModelInfo, **parts: JobStore | JobQueue | ImageStore
+    *models: ModelInfo, **parts: JobStore | JobQueue | ImageStore | bool
 ) -> AsyncIterator[House]:
     house = House(catalog=ListCatalog(models or (MODEL,)), **parts)  # type: ignore[arg-type]
-    async with house.watcher:
+    async with house.watcher, house.web:
         yield house

@@ -46,11 +46,18 @@ class TinyModel:
         return Path(self.info.path)
 
 
-def make_model(parent: Path, family: str, **scheduler: object) -> TinyModel:
-    """Write ``parent/tiny-<family>``. Weights are random but the same every time."""
+def make_model(
+    parent: Path, family: str, *, in_channels: int = 4, **scheduler: object
+) -> TinyModel:
+    """Write ``parent/tiny-<family>``. Weights are random but the same every time.
+
+    Args:
+        in_channels: 9 for a network for inpainting.
+    """
     folder = parent / f"tiny-{family}"
     torch.manual_seed(5)
-    unet, vae, text = make_unet(family), make_vae(), make_text_encoder(family)
+    unet, vae = make_unet(family, in_channels), make_vae()
+    text = make_text_encoder(family)
     for name, part in (("unet", unet), ("vae", vae), ("text_encoder", text)):
         part.save_pretrained(folder / name)
     write_tokenizer(folder / "tokenizer", pad="<|endoftext|>" if family == "sd1" else "!")
@@ -67,10 +74,11 @@ def tiny_info(path: Path, family: str, layout: ModelLayout = ModelLayout.DIFFUSE
     return ModelInfo(path.stem, family, layout, str(path), defaults=defaults)
 
 
-def make_unet(family: str) -> UNet2DConditionModel:
+def make_unet(family: str, in_channels: int = 4) -> UNet2DConditionModel:
     widths = WIDTHS[family]
     unet = UNet2DConditionModel(
         sample_size=16,
+        in_channels=in_channels,
         block_out_channels=widths,
         layers_per_block=2,
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),

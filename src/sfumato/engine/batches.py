@@ -7,10 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sfumato.engine.control import ControlRows
 from sfumato.engine.families.sd import StableDiffusion
+from sfumato.engine.lora import grouped
+from sfumato.engine.network import NetworkInput
+from sfumato.engine.noises import draw
 from sfumato.engine.rows import Rows
 from sfumato.engine.samplers import Coefficients, State, advance
-from sfumato.engine.slots import DiffusionSlot, draw
+from sfumato.engine.slots import DiffusionSlot
 
 
 class Batch:
@@ -20,7 +24,8 @@ class Batch:
     batch, be exported or rendered at any time.
 
     Alone or among others, a slot ends with the same latents to about 1e-5 in float32: for another
-    number of rows the kernels add in another order. Among as many rows it is the same to the bit, whoever they belong to.
+    number of rows the kernels add in another order. With a fixed number of rows it is the same to
+    the bit, see :mod:`sfumato.engine.exactness`.
     """
 
     def __init__(self, slots: Sequence[DiffusionSlot], model: StableDiffusion) -> None:
@@ -30,9 +35,24 @@ class Batch:
         self._views = [slot.state for slot in slots]
         self._memory = max(slot.table.memory for slot in slots)
         self._failed_at = torch.stack([slot.failed_at for slot in slots])
-        self._rows = Rows([slot.conditioning for slot in slots], self._state.latents.device)
-        scales = [slot.task.settings.guidance_scale for slot in slots]
+        self._fixed_rows = slots[0].batch_key.fixed_rows
+        self._rows = Rows(
+            [slot.conditioning for slot in slots],
+            self._state.latents.device,
+            padded_to=self._fixed_rows,
+        )
+        scales = [slot.stage.guidance_scale for slot in slots]
+        controls = [slot.stage.controls for slot in slots]
+        self._controls = ControlRows(controls, self._rows, self._state.latents.device)
+        self._loras = grouped(
+            self._rows.owners,
+            [slot.stage.additions.changes() for slot in slots],
+            self._state.latents.device,
+            apart=self._fixed_rows > 0,
+        )
         self._guidance = torch.tensor(scales, device=self._state.latents.device)
+        beside = [slot.began.beside for slot in slots if slot.began.beside is not None]
+        self._beside = self._rows.spread(torch.stack(beside)) if beside else None
 
     def holds(self, slots: Sequence[DiffusionSlot]) -> bool:
         """Whether it is made of exactly these slots, in this order, and none has moved on."""
@@ -44,35 +64,69 @@ class Batch:
     def step(self) -> None:
         """One denoising step. When the network raises, every slot is as it was."""
         slots, device = self._slots, self._state.latents.device
-        places = [(slot.table, slot.step) for slot in slots]
-        coefficients = Coefficients.gather(places, device)
-        output = self._guided_output(coefficients.timesteps)
-        state = advance(self._state, output, self._noise(), coefficients, self._memory)
+        coefficients = self._coefficients(slots)
+        output = self._rows.combine(self._model.predict(self._given(coefficients.timesteps)))
+        if self._fixed_rows:
+            views = self._advanced_apart(output, self._noise())
+            _put_back(slots, views)
+            state = _stacked(views)
+        else:
+            state = advance(self._state, output, self._noise(), coefficients, self._memory)
+            views = _views(slots, state)
+            _put_back(slots, views)
         finite = state.latents.flatten(1).isfinite().all(dim=1)
         done = torch.tensor([slot.step + 1.0 for slot in slots], device=device)
         first = ~finite & (self._failed_at == 0)
         failed_at = torch.where(first, done, self._failed_at)
-        self._views = _views(slots, state)
+        self._views = views
         self._state, self._failed_at = state, failed_at
         for slot, view, failed in zip(slots, self._views, failed_at.unbind(), strict=True):
             slot.state, slot.failed_at = view, failed
             slot.step += 1
 
-    def _guided_output(self, timesteps: Tensor) -> Tensor:
-        """The network's output, (slots, channels, height, width), guidance applied."""
+    def given(self) -> NetworkInput:
+        """What the network is given at the next step."""
+        return self._given(self._coefficients(self._slots).timesteps)
+
+    def _coefficients(self, slots: Sequence[DiffusionSlot]) -> Coefficients:
+        places = [(slot.table, slot.place) for slot in slots]
+        return Coefficients.gather(places, self._state.latents.device)
+
+    def _advanced_apart(self, output: Tensor, noise: Tensor | None) -> list[State]:
+        """Each slot's next state, computed as if it were alone: where a tensor is split among
+        threads, and ends, may decide how the last bit is rounded."""
+        states = []
+        for n, slot in enumerate(self._slots):
+            own = slice(n, n + 1)
+            state = advance(
+                _stacked([slot.state]),
+                output[own],
+                None if noise is None else noise[own],
+                self._coefficients([slot]),
+                slot.table.memory,
+            )
+            states += _views([slot], state)
+        return states
+
+    def _given(self, timesteps: Tensor) -> NetworkInput:
         rows = self._rows
         embedded = self._guidance if self._model.guidance_embedded else None
-        output = self._model.predict(
-            rows.spread(self._state.latents),
-            rows.spread(timesteps),
-            rows.embeddings([slot.asked_step for slot in self._slots]),
-            None if embedded is None else rows.spread(embedded),
+        tokens, pooled = rows.encoded([slot.asked_step for slot in self._slots])
+        return NetworkInput(
+            latents=rows.spread(self._state.latents),
+            timesteps=rows.spread(timesteps),
+            tokens=tokens,
+            pooled=pooled,
+            negative=rows.negative,
+            guidance=None if embedded is None else rows.spread(embedded),
+            controls=self._controls.at([slot.place for slot in self._slots]),
+            beside=self._beside,
+            loras=self._loras,
         )
-        return rows.combine(output)
 
     def _noise(self) -> Tensor | None:
         """Fresh noise for the slots whose sampler asks for it in this step, zeros for others."""
-        noisy = [slot.table.noisy(slot.step) for slot in self._slots]
+        noisy = [slot.table.noisy(slot.place) for slot in self._slots]
         if not any(noisy):
             return None
         noise = torch.zeros_like(self._state.latents)
@@ -114,3 +168,11 @@ def _views(slots: Sequence[DiffusionSlot], state: State) -> list[State]:
         )
         for n, (slot, latents) in enumerate(zip(slots, state.latents.unbind(), strict=True))
     ]
+
+
+def _put_back(slots: Sequence[DiffusionSlot], views: Sequence[State]) -> None:
+    """Where a part alone is redrawn, the rest into what the step has made of it."""
+    for slot, view in zip(slots, views, strict=True):
+        reached = slot.table.reached[slot.place]
+        if slot.began.kept is not None and reached is not None:
+            slot.began.kept.put_back(view.latents, reached)

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from sfumato.core.ports import ImageTask
-from sfumato.core.prompts import check_prompts, parse_negative, parse_prompt
+from sfumato.core.prompts import parse_negative, parse_prompt
+from sfumato.engine.additions import NOTHING, Additions
+from sfumato.engine.network import Encoded
 from sfumato.engine.prompts import PromptEncoder
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PromptByStep:
-    """Embeddings, (tokens, width), of the few texts that a prompt becomes.
+    """The few texts that a prompt becomes.
 
     Attributes:
         choice: which of them each step uses.
     """
 
-    distinct: tuple[Tensor, ...]
+    distinct: tuple[Encoded, ...]
     choice: tuple[int, ...]
 
-    def at(self, step: int) -> Tensor:
+    def at(self, step: int) -> Encoded:
         """For the step after ``step`` steps are done."""
         return self.distinct[self.choice[step]]
 
@@ -50,10 +51,17 @@ class Conditioning:
 
     @property
     def tokens(self) -> int:
-        return self.prompts[0].distinct[0].shape[0]
+        return self.prompts[0].distinct[0].tokens.shape[0]
 
 
-def condition(encoder: PromptEncoder, task: ImageTask, *, guided: bool) -> Conditioning:
+def condition(
+    encoder: PromptEncoder,
+    task: ImageTask,
+    *,
+    guided: bool,
+    steps: int | None = None,
+    additions: Additions = NOTHING,
+) -> Conditioning:
     """Encode the prompts of a task, all in one call.
 
     Shorter texts are filled up with chunks of the empty prompt, as A1111 does.
@@ -61,46 +69,64 @@ def condition(encoder: PromptEncoder, task: ImageTask, *, guided: bool) -> Condi
     Args:
         guided: whether the network is asked twice, with the prompt and with the negative one.
             Several prompts always need the negative one; without guidance their scale is 1.
+        steps: over which prompts change that do; None: those of the settings.
+        additions: what the texts are read with.
 
     Raises:
-        InvalidRequest: a prompt is too long, or asks for what this engine has not.
+        InvalidRequest: a prompt is too long.
     """
     request, settings = task.request, task.settings
-    # Again, for jobs that were made before the service knew what to refuse.
-    check_prompts(request.prompt, request.negative_prompt)
     parts = parse_prompt(request.prompt).parts
     templates = [part.template for part in parts]
     weights = tuple(part.weight for part in parts)
     with_negative = guided or len(parts) > 1
     if with_negative:
         templates.append(parse_negative(request.negative_prompt))
-    by_step = [template.by_step(settings.num_inference_steps) for template in templates]
+    steps = settings.num_inference_steps if steps is None else steps
+    by_step = [template.by_step(steps) for template in templates]
     texts = list(dict.fromkeys(text for texts in by_step for text in texts))
-    encoded = dict(zip(texts, encoder.encode(texts, request.clip_skip), strict=True))
-    encoded = _filled_up(encoder, encoded, request.clip_skip)
+    encoded = dict(zip(texts, encoder.encode(texts, request.clip_skip, additions), strict=True))
+    encoded = _filled_up(encoder, encoded, request.clip_skip, additions)
     prompts = [_by_step(texts, encoded) for texts in by_step]
+    negative = prompts[-1] if with_negative else None
+    if negative is not None and encoder.zeros_for_empty and not any(map(str.strip, by_step[-1])):
+        negative = _zeros(negative)
     return Conditioning(
         prompts=tuple(prompts[: len(parts)]),
         weights=weights,
-        negative=prompts[-1] if with_negative else None,
+        negative=negative,
         scale=settings.guidance_scale if guided else 1.0,
     )
 
 
 def _filled_up(
-    encoder: PromptEncoder, encoded: dict[str, Tensor], clip_skip: int
-) -> dict[str, Tensor]:
-    tokens = {tensor.shape[0] for tensor in encoded.values()}
-    if len(tokens) == 1:
+    encoder: PromptEncoder, encoded: dict[str, Encoded], clip_skip: int, additions: Additions
+) -> dict[str, Encoded]:
+    lengths = {text: found.tokens.shape[0] for text, found in encoded.items()}
+    most = max(lengths.values())
+    if most == min(lengths.values()):
         return encoded
-    (empty,) = encoder.encode([""], clip_skip)
+    (empty,) = encoder.encode([""], clip_skip, additions)
+    missing = {text: (most - length) // empty.tokens.shape[0] for text, length in lengths.items()}
     return {
-        text: torch.cat([tensor, *[empty] * ((max(tokens) - tensor.shape[0]) // empty.shape[0])])
-        for text, tensor in encoded.items()
+        text: replace(found, tokens=torch.cat([found.tokens, *[empty.tokens] * missing[text]]))
+        for text, found in encoded.items()
     }
 
 
-def _by_step(texts: Sequence[str], encoded: dict[str, Tensor]) -> PromptByStep:
+def _zeros(prompt: PromptByStep) -> PromptByStep:
+    """As many tokens that say nothing at all."""
+    nothing = [
+        Encoded(
+            torch.zeros_like(text.tokens),
+            None if text.pooled is None else torch.zeros_like(text.pooled),
+        )
+        for text in prompt.distinct
+    ]
+    return PromptByStep(tuple(nothing), prompt.choice)
+
+
+def _by_step(texts: Sequence[str], encoded: dict[str, Encoded]) -> PromptByStep:
     distinct = list(dict.fromkeys(texts))
     place = {text: n for n, text in enumerate(distinct)}
     return PromptByStep(

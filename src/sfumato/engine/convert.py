@@ -1,7 +1,7 @@
 """Tensors of a single-file checkpoint under the names that diffusers and transformers use.
 
-Such files keep the names of CompVis' latent-diffusion code; SD 2's text encoder has open_clip's.
-Each function takes the tensors of one network, its prefix taken off.
+Such files keep the names of CompVis' latent-diffusion code; SD 2's text encoder and SDXL's second
+have open_clip's. Each function takes the tensors of one network, its prefix taken off.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _RESNET = {
 _UNET_ENDS = {
     "time_embed.0.": "time_embedding.linear_1.",
     "time_embed.2.": "time_embedding.linear_2.",
+    "label_emb.0.0.": "add_embedding.linear_1.",
+    "label_emb.0.2.": "add_embedding.linear_2.",
     "input_blocks.0.0.": "conv_in.",
     "out.0.": "conv_norm_out.",
     "out.2.": "conv_out.",
@@ -117,10 +119,15 @@ def clip_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
 
 
-def open_clip_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def open_clip_tensors(
+    tensors: Mapping[str, Tensor], *, summed_up: bool = False
+) -> dict[str, Tensor]:
     """For ``CLIPTextModel``, from open_clip's names.
 
-    The last layer is left out: SD 2 was trained on the output of the one before it.
+    Args:
+        summed_up: whether a projection of the last layer is needed, which is then there under
+            transformers' name. Else that layer is left out: SD 2 was trained on the output of the
+            one before it.
     """
     numbered = (re.match(r"transformer\.resblocks\.(\d+)\.(.+)", name) for name in tensors)
     layers = [match for match in numbered if match]
@@ -128,7 +135,7 @@ def open_clip_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed = {new: tensors[old] for old, new in _OPEN_CLIP_ENDS.items() if old in tensors}
     for match in layers:
         number, rest, tensor = int(match[1]), match[2], tensors[match[0]]
-        if number == last:
+        if number == last and not summed_up:
             continue
         layer = f"encoder.layers.{number}"
         if rest.startswith("attn.in_proj_"):
@@ -138,4 +145,9 @@ def open_clip_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         else:
             module, _, kind = rest.rpartition(".")
             renamed[f"{layer}.{_OPEN_CLIP_LAYER.get(module, module)}.{kind}"] = tensor
+    if summed_up and "text_projection" in tensors:
+        renamed["text_projection.weight"] = tensors["text_projection"].T
+    elif summed_up and "text_projection.weight" in tensors:
+        # Of files that were saved as transformers has it.
+        renamed["text_projection.weight"] = tensors["text_projection.weight"]
     return renamed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
 from PIL import Image, PngImagePlugin
 from torch import Tensor
@@ -41,16 +42,20 @@ def fit(image: Image.Image, width: int, height: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.LANCZOS, box=box)
 
 
-def encode_image(drawn: DecodedImage) -> EncodedImage:
-    """Exactly the size and the format that the task asks for. No torch, so any thread may."""
+def encode_image(drawn: DecodedImage, facts: Mapping[str, str | int]) -> EncodedImage:
+    """Exactly the size and the format that the task asks for. No torch, so any thread may.
+
+    Args:
+        facts: what it was computed with, for the recipe.
+    """
     task = drawn.task
     image = Image.frombuffer("RGB", (drawn.width, drawn.height), drawn.pixels)
     image = fit(image, task.settings.width, task.settings.height)
-    recipe = Recipe.of(task, model_hash=drawn.model_hash, notes=drawn.notes)
+    recipe = Recipe.of(task, model_hash=drawn.model_hash, notes=drawn.notes, engine=facts)
     output_format = task.request.output_format
     return EncodedImage(
         index=task.index,
-        data=encode(image, output_format, recipe),
+        data=encode(image, output_format, recipe, quality=task.request.output_quality),
         media_type=output_format.media_type,
         width=image.width,
         height=image.height,
@@ -59,8 +64,14 @@ def encode_image(drawn: DecodedImage) -> EncodedImage:
     )
 
 
-def encode(image: Image.Image, output_format: OutputFormat, recipe: Recipe) -> bytes:
-    """The picture's file: PNG text chunks, or EXIF's UserComment, hold the recipe."""
+def encode(
+    image: Image.Image, output_format: OutputFormat, recipe: Recipe, *, quality: int | None = None
+) -> bytes:
+    """The picture's file: PNG text chunks, or EXIF's UserComment, hold the recipe.
+
+    Args:
+        quality: of JPEG and WebP, 1 to 100; None: 95, and 92 for WebP.
+    """
     target = io.BytesIO()
     if output_format is OutputFormat.PNG:
         text = PngImagePlugin.PngInfo()
@@ -75,7 +86,7 @@ def encode(image: Image.Image, output_format: OutputFormat, recipe: Recipe) -> b
     comment = recipe.as_parameters().encode("utf-16-be")[:_MAX_COMMENT_BYTES]
     exif.get_ifd(_EXIF_IFD)[_USER_COMMENT] = b"UNICODE\0" + comment
     if output_format is OutputFormat.JPEG:
-        image.save(target, "JPEG", quality=_JPEG_QUALITY, subsampling=0, exif=exif)
+        image.save(target, "JPEG", quality=quality or _JPEG_QUALITY, subsampling=0, exif=exif)
     else:
-        image.save(target, "WEBP", quality=_WEBP_QUALITY, exif=exif)
+        image.save(target, "WEBP", quality=quality or _WEBP_QUALITY, exif=exif)
     return target.getvalue()

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import gc
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from sfumato.core.errors import EngineFailure, OutOfMemory
+from sfumato.core.layout import SAFETY_CHECKER
 from sfumato.core.models import ModelInfo, ModelLayout
+from sfumato.engine.extras import LoadedExtras
 from sfumato.engine.families import loading
 from sfumato.engine.families.sd import StableDiffusion
-from sfumato.engine.memory import available
+from sfumato.engine.memory import WeightBudget, free_unused
 from sfumato.engine.weights import Placement, component_files, header_of
-
-#: Of the memory that is free, how much weights may take; the rest is for the pictures.
-_SHARE = 0.7
 
 _LOADERS: dict[ModelLayout, Callable[[Path, Placement], StableDiffusion]] = {
     ModelLayout.DIFFUSERS: loading.load_folder,
@@ -33,14 +30,12 @@ class Loaded:
 
     Attributes:
         size: bytes of its weights.
-        colours: for previews, once fitted.
         precise: the same in float32, once a picture needed it.
     """
 
     info: ModelInfo
     model: StableDiffusion
     size: int
-    colours: Tensor | None = None
     precise: StableDiffusion | None = None
 
 
@@ -48,12 +43,20 @@ class LoadedModels:
     """Models by name, the least recently used first.
 
     Args:
-        budget: bytes that their weights may take together; None: what memory is free.
+        budget: bytes that all weights may take together; None: what memory is free.
+
+    Attributes:
+        placement: of all of them.
+        budget: of them and whatever else is kept beside them.
+        extras: the weights beside them, within the same budget.
+        evict_first: lets go of a model of another engine, unless it is in use; whether it has.
     """
 
     def __init__(self, placement: Placement, budget: int | None = None) -> None:
-        self._placement = placement
-        self._budget = budget
+        self.placement = self._placement = placement
+        self.budget = self._budget = WeightBudget(placement.device, budget)
+        self.extras = LoadedExtras(self._budget)
+        self.evict_first: Callable[[Collection[str]], bool] = lambda _in_use: False
         self._models: dict[str, Loaded] = {}
 
     def names(self) -> list[str]:
@@ -76,46 +79,47 @@ class LoadedModels:
     def load(self, model: ModelInfo, in_use: Collection[str]) -> None:
         """Raises ``ModelUnusable``; ``OutOfMemory`` when those in use leave no room."""
         size = _weights(model, self._placement)  # a broken file makes nobody give up his place
-        while not self._fits(size) and self._evict(in_use):
+        while not self._budget.fits(size) and self.evict(in_use):
             pass
-        if in_use and not self._fits(size):
+        if in_use and not self._budget.fits(size):
             raise OutOfMemory(f"There is no room for {model.name!r} beside the models in use.")
         loaded = _LOADERS[model.layout](Path(model.path), self._placement)
+        self._let_go(model.name)  # of that name, but from another place
         self._models[model.name] = Loaded(model, loaded, size)
+        self._budget.used += size
 
     def in_float32(self, loaded: Loaded) -> StableDiffusion:
         """The same model in float32, which is let go together with it. Raises ``ModelUnusable``."""
         if loaded.precise is None:
             placement = Placement(self._placement.device, torch.float32)
             loaded.precise = _LOADERS[loaded.info.layout](Path(loaded.info.path), placement)
-            loaded.size += loaded.size * torch.float32.itemsize // self._placement.dtype.itemsize
+            more = loaded.size * torch.float32.itemsize // self._placement.dtype.itemsize
+            loaded.size += more
+            self._budget.used += more
         return loaded.precise
 
     def make_room(self, in_use: Collection[str]) -> bool:
-        """Let go of every model that is not in use; whether there was one."""
-        evicted = [name for name in list(self._models) if self._evict(in_use)]
-        return bool(evicted)
+        """Let go of every extra, and every model that is not in use; whether there was one."""
+        evicted = False
+        while self.evict(in_use):
+            evicted = True
+        return evicted
 
-    def _fits(self, size: int) -> bool:
-        if self._budget is not None:
-            return sum(loaded.size for loaded in self._models.values()) + size <= self._budget
-        free = available(self._placement.device)
-        return free is None or size <= free * _SHARE
-
-    def _evict(self, in_use: Collection[str]) -> bool:
+    def evict(self, in_use: Collection[str]) -> bool:
+        """Let go of an extra, or else of the least recently used model that is not in use; whether
+        there was one."""
+        if self.extras.evict() or self.evict_first(in_use):
+            return True
         name = next((name for name in self._models if name not in in_use), None)
         if name is None:
             return False
-        del self._models[name]
+        self._let_go(name)
         free_unused()
         return True
 
-
-def free_unused() -> None:
-    """Give back what Python and torch still keep of things that nobody refers to."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    def _let_go(self, name: str) -> None:
+        if name in self._models:
+            self._budget.used -= self._models.pop(name).size
 
 
 def _weights(model: ModelInfo, placement: Placement) -> int:
@@ -123,7 +127,9 @@ def _weights(model: ModelInfo, placement: Placement) -> int:
     path = Path(model.path)
     files = [path]
     if path.is_dir():
+        # A safety checker is an extra of its own.
         folders = sorted({file.parent for file in path.glob("*/*.safetensors")})
+        folders = [folder for folder in folders if folder.name != SAFETY_CHECKER]
         files = [file for folder in folders for file in component_files(folder)]
     tensors = (tensor for file in files for tensor in header_of(file).tensors.values())
     return sum(math.prod(tensor.shape) for tensor in tensors) * placement.dtype.itemsize

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Hashable, Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import torch
 
 #: Of the memory that is free, how much a step may take: the rest is for what nobody has measured.
 _SHARE = 0.8
+#: Of the memory that is free, how much weights may take; the rest is for the pictures.
+_WEIGHTS_SHARE = 0.7
 #: Estimate, in bytes per latent cell, of a row's working memory in float16, until it is measured:
 #: some hundred and twenty activations as wide as Stable Diffusion's finest level, 320 channels.
 _BYTES_PER_CELL = 80_000
@@ -61,6 +64,36 @@ class RowMemory:
         self._limits.clear()
 
 
+class WeightBudget:
+    """The bytes that all weights in memory may take together.
+
+    Args:
+        limit: None: what memory is free.
+
+    Attributes:
+        used: kept up to date by those who load and let go.
+    """
+
+    def __init__(self, device: torch.device, limit: int | None = None) -> None:
+        self._device = device
+        self._limit = limit
+        self.used = 0
+
+    def fits(self, size: int) -> bool:
+        """Whether there is room for so many bytes more."""
+        if self._limit is not None:
+            return self.used + size <= self._limit
+        free = available(self._device)
+        return free is None or size <= free * _WEIGHTS_SHARE
+
+
+def free_unused() -> None:
+    """Give back what Python and torch still keep of things that nobody refers to."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def available(device: torch.device) -> int | None:
     """Bytes that can still be taken on a device; None where that can't be told."""
     if device.type == "cuda":
@@ -72,12 +105,29 @@ def available(device: torch.device) -> int | None:
     return None
 
 
-def _of_machine() -> int | None:
+def total(device: torch.device) -> int | None:
+    """Bytes that a device has for this process, free or not; None where that can't be told."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type == "cpu":
+        return _least(_of_machine("MemTotal"), _limit_of_container())
+    return None
+
+
+def _of_machine(what: str = "MemAvailable") -> int | None:
     try:
         lines = _MEMINFO.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    return next((int(line.split()[1]) << 10 for line in lines if "MemAvailable" in line), None)
+    return next((int(line.split()[1]) << 10 for line in lines if what in line), None)
+
+
+def _limit_of_container() -> int | None:
+    try:
+        limit = (_CGROUP / "memory.max").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+    return int(limit) if limit.isdecimal() else None
 
 
 def _of_container() -> int | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sfumato.engine.engine import DiffusionEngine
+    from sfumato.engine.any_family import AnyEngine
 
 
 def open_engine(
@@ -17,16 +17,17 @@ def open_engine(
     dtype: str = "auto",
     threads: int | None = None,
     model_memory: int | None = None,
-) -> DiffusionEngine:
-    """A :class:`sfumato.engine.engine.DiffusionEngine`; imports torch, which takes seconds.
+) -> AnyEngine:
+    """A :class:`sfumato.engine.any_family.AnyEngine`; imports torch, which takes seconds.
 
     Raises:
         StartupRefused: there is no such device or dtype here.
     """
     _bound_spinning()
     with _collector_paused():
-        from sfumato.engine.engine import DiffusionEngine  # noqa: PLC0415 - seconds of torch
-    return DiffusionEngine(device, dtype, threads, model_memory)
+        from sfumato.engine.any_family import AnyEngine  # noqa: PLC0415 - seconds of torch
+        from sfumato.engine.engine import DiffusionEngine  # noqa: PLC0415
+    return AnyEngine(DiffusionEngine(device, dtype, threads, model_memory))
 
 
 def _bound_spinning() -> None:

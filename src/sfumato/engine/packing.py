@@ -44,7 +44,7 @@ def _replace(module: nn.Module) -> None:
             _replace(child)
 
 
-class _Packed(nn.Module):
+class Packed(nn.Module):
     """Keeps one copy of a weight, in the layout of the input shape that came last twice running.
 
     A shape that comes once, as when a slot joins the batch for a step, is computed with the layout
@@ -53,10 +53,19 @@ class _Packed(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         super().__init__()
+        self.weight_shape = tuple(weight.shape)
         self._weight = weight.detach()
         self._bias = bias
         self._shape: tuple[int, ...] = ()
         self._asked: tuple[int, ...] = ()
+
+    @property
+    def bias(self) -> Tensor | None:
+        return self._bias
+
+    def dense_weight(self) -> Tensor:
+        """The weight in torch's own layout."""
+        return self._weight.to_dense()
 
     def _weight_for(self, shape: tuple[int, ...]) -> Tensor:
         if shape != self._shape and (shape == self._asked or not self._shape):
@@ -70,7 +79,7 @@ class _Packed(nn.Module):
         """The weight in the layout for inputs of the shape."""
 
 
-class PackedLinear(_Packed):
+class PackedLinear(Packed):
     """A linear layer."""
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -87,11 +96,13 @@ class PackedLinear(_Packed):
         return torch.ops.mkldnn._reorder_linear_weight(weight, rows)  # type: ignore[no-any-return]  # noqa: SLF001
 
 
-class PackedConv2d(_Packed):
+class PackedConv2d(Packed):
     """A convolution."""
 
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__(convolution.weight, convolution.bias)
+        self.stride, self.padding = convolution.stride, convolution.padding
+        self.dilation, self.groups = convolution.dilation, convolution.groups
         self._geometry = (
             list(convolution.padding),
             list(convolution.stride),

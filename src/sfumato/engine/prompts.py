@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -15,10 +15,12 @@ from torch import Tensor
 
 from sfumato.core.errors import InvalidRequest, ModelUnusable
 from sfumato.core.prompts import Break, Chunk, parse_emphasis, split_into_chunks
+from sfumato.engine.additions import NOTHING, Additions
+from sfumato.engine.embeddings import LearnedWords
+from sfumato.engine.lora import SECOND_TEXT, TEXT, Adaptable, RowGroup, RowLoras
+from sfumato.engine.network import Encoded
+from sfumato.engine.text_encoders import Ids, Reading, TextEncoder
 from sfumato.engine.weights import read_json
-
-if TYPE_CHECKING:
-    from transformers.models.clip.modeling_clip import CLIPTextModel
 
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 #: CLIP's own split of a text into words, before their bytes are paired.
@@ -31,7 +33,8 @@ _CACHED_CHUNKS = 512
 #: Chunks that a GPU is given at once; so few leave it idle anyway. An estimate, not measured.
 _CUDA_ROWS = 4
 
-Ids = tuple[int, ...]
+#: A text, its clip skip, and what of the additions decides how it is read.
+_Key = tuple[str, int, Hashable]
 
 
 class ClipTokenizer:
@@ -114,62 +117,106 @@ class ClipTokenizer:
 
 
 class PromptEncoder:
-    """Tokenizer and text encoder of one model, with a cache of what was encoded last.
+    """Tokenizer and text encoders of one model, with a cache of what was encoded last.
+
+    Several encoders read the same tokens, and the network attends to what they say side by side.
+    The text in one vector is that of its first chunk, as in A1111 and ComfyUI.
 
     Chunks are encoded in batches of one fixed size, filled up where too few: kernels add in
     another order for another number of rows, so an embedding's last bits would else depend on
     what happened to be in the cache.
 
     Args:
-        network: a ``CLIPTextModel``, on whose last hidden state the denoiser was trained.
-        length: tokens of a chunk, start and end included.
+        tokenizer: splits the texts.
+        encoders: of one length. The last may sum the text up in one vector.
+        zeros_for_empty: whether the network was trained on zeros where a picture has no negative
+            prompt (``force_zeros_for_empty_prompt`` in diffusers).
+
+    Attributes:
+        adaptables: the text encoders, by diffusers' names of them.
     """
 
-    def __init__(self, tokenizer: ClipTokenizer, network: CLIPTextModel, length: int) -> None:
+    def __init__(
+        self,
+        tokenizer: ClipTokenizer,
+        encoders: Sequence[TextEncoder],
+        *,
+        zeros_for_empty: bool = False,
+    ) -> None:
         self._tokenizer = tokenizer
-        self._network = network
-        self._length = length
-        self._rows = _CUDA_ROWS if network.device.type == "cuda" else 1
-        self._cache: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
+        self._encoders = encoders
+        self._length = encoders[0].length
+        self._rows = _CUDA_ROWS if encoders[0].device.type == "cuda" else 1
+        self.zeros_for_empty = zeros_for_empty
+        self.adaptables = {
+            name: Adaptable(encoder.network)
+            for name, encoder in zip((TEXT, SECOND_TEXT), encoders, strict=False)
+        }
+        self._cache: OrderedDict[_Key, Encoded] = OrderedDict()
         self._cached_chunks = 0
 
-    def encode(self, texts: Sequence[str], clip_skip: int = 1) -> list[Tensor]:
-        """Embeddings of each text, (chunks × length, width), on the model's device.
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the tokens of each text encoder."""
+        return tuple(encoder.width for encoder in self._encoders)
+
+    @property
+    def width(self) -> int:
+        """Of what the network attends to."""
+        return sum(encoder.width for encoder in self._encoders)
+
+    @property
+    def pooled_width(self) -> int | None:
+        """Of the text in one vector; None where no encoder makes such."""
+        projection = self._encoders[-1].projection
+        return None if projection is None else projection.shape[0]
+
+    def encode(
+        self, texts: Sequence[str], clip_skip: int = 1, additions: Additions = NOTHING
+    ) -> list[Encoded]:
+        """Each text, (chunks × length) tokens long, on the model's device.
 
         Args:
-            clip_skip: which of the network's layers to take, counted from the last, which is 1.
+            clip_skip: which of an encoder's layers to take, counted from the last, which is 1; see
+                :meth:`sfumato.engine.text_encoders.TextEncoder.read`.
+            additions: LoRAs of the text encoders, and words that they were taught later.
 
         Raises:
             InvalidRequest: the texts are too long, or the network has fewer layers.
         """
-        layers = self._network.config.num_hidden_layers
+        layers = min(encoder.layers for encoder in self._encoders)
         if clip_skip > layers:
             raise InvalidRequest(
                 f"clip_skip is {clip_skip}, but this model's text encoder has {layers} layers.",
                 field="clip_skip",
                 accepted=f"a whole number from 1 to {layers}",
             )
-        known = {text: self._cache.get((text, clip_skip)) for text in texts}
-        chunks = self._chunks([text for text, tensor in known.items() if tensor is None])
+        keys = {text: (text, clip_skip, additions.key(text)) for text in texts}
+        known = {text: self._cache.get(key) for text, key in keys.items()}
+        unknown = [text for text, found in known.items() if found is None]
+        chunks = self._chunks(unknown, additions.words)
         distinct = dict.fromkeys(chunk.ids for found in chunks.values() for chunk in found)
-        hidden = self._hidden(list(distinct), clip_skip)
+        readings = self._read(list(distinct), clip_skip, additions)
         encoded = []
-        for text, tensor in known.items():
-            if tensor is None:
-                parts = [_weighed(hidden[chunk.ids], chunk.weights) for chunk in chunks[text]]
-                tensor = torch.cat(parts) if len(parts) > 1 else parts[0]  # noqa: PLW2901
-            self._keep((text, clip_skip), tensor)
-            encoded.append(tensor)
+        for text, found in known.items():
+            if found is None:
+                found = _joined(chunks[text], readings)  # noqa: PLW2901
+            self._keep(keys[text], found)
+            encoded.append(found)
         return encoded
 
-    def _chunks(self, texts: Sequence[str]) -> dict[str, list[Chunk]]:
+    def _chunks(self, texts: Sequence[str], words: LearnedWords) -> dict[str, list[Chunk]]:
         chunks, count, room = dict[str, list[Chunk]](), 0, self._length - 2
         for text in texts:
             runs = [
-                run if isinstance(run, Break) else (self._tokenizer.encode(run.text), run.weight)
+                run
+                if isinstance(run, Break)
+                else (words.encode(run.text, self._tokenizer), run.weight)
                 for run in parse_emphasis(text)
             ]
-            found = split_into_chunks(runs, room=room, comma=self._tokenizer.comma)
+            found = split_into_chunks(
+                runs, room=room, comma=self._tokenizer.comma, lengths=words.lengths
+            )
             chunks[text] = found
             count += len(found)
             if len(found) > MAX_CHUNKS:
@@ -185,35 +232,59 @@ class PromptEncoder:
                 )
         return chunks
 
-    def _hidden(self, wanted: Sequence[Ids], clip_skip: int) -> dict[Ids, Tensor]:
-        """The network's hidden state, (length, width), for each chunk's ids."""
-        hidden: dict[Ids, Tensor] = {}
-        for begin in range(0, len(wanted), self._rows):
-            ids = wanted[begin : begin + self._rows]
-            framed = [self._tokenizer.frame(row, self._length) for row in ids]
-            framed += [framed[-1]] * (self._rows - len(framed))
-            batch = torch.tensor(framed, device=self._network.device)
-            # Clones: a view would keep the whole batch in memory.
-            rows = [row.clone() for row in self._layer(batch, clip_skip)]
-            hidden |= dict(zip(ids, rows, strict=False))
-        return hidden
+    def _read(
+        self, wanted: Sequence[Ids], clip_skip: int, additions: Additions
+    ) -> dict[Ids, tuple[Reading, ...]]:
+        """What each encoder makes of each chunk's ids."""
+        readings: dict[Ids, tuple[Reading, ...]] = {}
+        learned = [
+            {word: vectors[n] for word, vectors in additions.words.vectors.items()}
+            for n in range(len(self._encoders))
+        ]
+        with self._changed(additions):
+            for begin in range(0, len(wanted), self._rows):
+                ids = wanted[begin : begin + self._rows]
+                filled = [*ids, *[ids[-1]] * (self._rows - len(ids))]
+                found = [
+                    encoder.read(filled, clip_skip, words)
+                    for encoder, words in zip(self._encoders, learned, strict=True)
+                ]
+                readings |= dict(zip(ids, zip(*found, strict=True), strict=False))
+        return readings
 
-    def _layer(self, batch: Tensor, clip_skip: int) -> Tensor:
-        if clip_skip == 1:
-            return self._network(input_ids=batch).last_hidden_state  # type: ignore[no-any-return]
-        states = self._network(input_ids=batch, output_hidden_states=True).hidden_states
-        # transformers 5 dropped a level.
-        network = getattr(self._network, "text_model", self._network)
-        return network.final_layer_norm(states[-clip_skip])  # type: ignore[no-any-return]
+    @contextlib.contextmanager
+    def _changed(self, additions: Additions) -> Iterator[None]:
+        """The text encoders with the changes of LoRAs, for as long as this lasts."""
+        found = {name: additions.changes(name) for name in self.adaptables}
+        loras = {
+            name: RowLoras((RowGroup(None, changes),)) for name, changes in found.items() if changes
+        }
+        try:
+            for name, each in loras.items():
+                self.adaptables[name].use(each)
+            yield
+        finally:
+            for adaptable in self.adaptables.values():
+                adaptable.use(None)
 
-    def _keep(self, key: tuple[str, int], tensor: Tensor) -> None:
+    def _keep(self, key: _Key, encoded: Encoded) -> None:
         """As the newest of the cache, which lets go of its oldest."""
         if self._cache.pop(key, None) is None:
-            self._cached_chunks += tensor.shape[0] // self._length
-        self._cache[key] = tensor
+            self._cached_chunks += encoded.tokens.shape[0] // self._length
+        self._cache[key] = encoded
         while self._cached_chunks > _CACHED_CHUNKS:
             _, oldest = self._cache.popitem(last=False)
-            self._cached_chunks -= oldest.shape[0] // self._length
+            self._cached_chunks -= oldest.tokens.shape[0] // self._length
+
+
+def _joined(chunks: Sequence[Chunk], readings: Mapping[Ids, Sequence[Reading]]) -> Encoded:
+    """A text from its chunks: each encoder's weighed states side by side, chunk after chunk."""
+    parts = []
+    for chunk in chunks:
+        states = [_weighed(each.hidden, chunk.weights) for each in readings[chunk.ids]]
+        parts.append(torch.cat(states, dim=1) if len(states) > 1 else states[0])
+    pooled = [each.pooled for each in readings[chunks[0].ids] if each.pooled is not None]
+    return Encoded(torch.cat(parts) if len(parts) > 1 else parts[0], pooled[-1] if pooled else None)
 
 
 def _weighed(hidden: Tensor, weights: Sequence[float]) -> Tensor:

@@ -29,6 +29,10 @@ class Remembered(nn.Module):
             self._given = values
         return self._answer
 
+    def forget(self) -> None:
+        """Compute anew when asked next, as the layer answers otherwise from now on."""
+        self._given = None
+
 
 def remember_prompts(unet: nn.Module) -> None:
     """Let every cross-attention below ``unet`` remember the keys and values of its prompt."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sfumato.engine.conditioning import Conditioning
+from sfumato.engine.network import Encoded
 
 
 class _Term(NamedTuple):
@@ -21,17 +22,33 @@ class _Term(NamedTuple):
 
 
 class Rows:
-    """Every slot's prompts, slot by slot, then the negative prompts of the slots that have one."""
+    """Every slot's prompts, slot by slot, then the negative prompts of the slots that have one.
 
-    def __init__(self, slots: Sequence[Conditioning], device: torch.device) -> None:
+    Args:
+        padded_to: rows there are at least; the last one is repeated, and what the network answers
+            to these copies is dropped.
+
+    Attributes:
+        owners: the slot of each row, but for the copies.
+        padding: how many copies there are.
+        negative: bool (rows,), which rows are of negative prompts.
+    """
+
+    def __init__(
+        self, slots: Sequence[Conditioning], device: torch.device, *, padded_to: int = 0
+    ) -> None:
         self._slots = slots
         prompt_rows = [[n] * len(slot.prompts) for n, slot in enumerate(slots)]
         guided = [n for n, slot in enumerate(slots) if slot.negative is not None]
         owners = [n for rows in prompt_rows for n in rows] + guided
         each = list(range(len(slots)))
+        self.owners = owners
+        self.padding = max(0, padded_to - len(owners))
         self._unguided = owners == each
         self._all_guided = owners == each * 2
-        self._owners = torch.tensor(owners, device=device)
+        self._places = torch.tensor(owners + owners[-1:] * self.padding, device=device)
+        negatives = [n >= len(owners) - len(guided) for n in range(len(owners))]
+        self.negative = torch.tensor(negatives + negatives[-1:] * self.padding, device=device)
         first = [owners.index(n) for n in each]
         negative = {n: len(owners) - len(guided) + place for place, n in enumerate(guided)}
         self._base = torch.tensor([negative.get(n, first[n]) for n in each], device=device)
@@ -49,31 +66,39 @@ class Rows:
                     scales=torch.tensor(scales, device=device).view(-1, 1, 1, 1),
                 )
             )
-        self._stacked: list[Tensor] = []
-        self._embeddings = torch.empty(0)
+        self._stacked: list[Encoded] = []
+        self._tokens = torch.empty(0)
+        self._pooled: Tensor | None = None
 
     def spread(self, values: Tensor) -> Tensor:
         """One value a slot, as one a row."""
-        if self._unguided:
-            return values
-        if self._all_guided:
-            return values.repeat(2, *[1] * (values.ndim - 1))
-        return values[self._owners]
+        if not self.padding:
+            if self._unguided:
+                return values
+            if self._all_guided:
+                return values.repeat(2, *[1] * (values.ndim - 1))
+        return values[self._places]
 
-    def embeddings(self, steps: Sequence[int]) -> Tensor:
-        """(rows, tokens, width), for slots that have done so many steps.
+    def encoded(self, steps: Sequence[int]) -> tuple[Tensor, Tensor | None]:
+        """(rows, tokens, width), and (rows, pooled width) where the family has such, for slots
+        that have done so many steps.
 
-        The very tensor of the step before where no prompt has changed since.
+        The very tensors of the step before where no prompt has changed since.
         """
         pairs = list(zip(self._slots, steps, strict=True))
         wanted = [prompt.at(step) for slot, step in pairs for prompt in slot.prompts]
         wanted += [slot.negative.at(step) for slot, step in pairs if slot.negative is not None]
+        wanted += wanted[-1:] * self.padding
         if [*map(id, wanted)] != [*map(id, self._stacked)]:
-            self._embeddings, self._stacked = torch.stack(wanted), wanted
-        return self._embeddings
+            self._stacked = wanted
+            self._tokens = torch.stack([text.tokens for text in wanted])
+            pooled = [text.pooled for text in wanted if text.pooled is not None]
+            self._pooled = torch.stack(pooled) if pooled else None
+        return self._tokens, self._pooled
 
     def combine(self, output: Tensor) -> Tensor:
         """One answer a slot from one a row, by the formula of :class:`Conditioning`."""
+        output = output[: len(self.owners)]
         if self._unguided:
             return output
         if self._all_guided:

@@ -128,6 +128,11 @@ class NoiseSchedule:
                     f"scheduler_config.json names {name} {value!r}, which this engine can't follow.",
                     accepted=[choice for choice in accepted if choice],
                 )
+        if str(config.get("_class_name")).startswith("EDM"):
+            raise ModelUnusable(
+                "scheduler_config.json names a noise without timesteps (EDM), which this engine "
+                "can't follow."
+            )
         if config.get("trained_betas") is not None:
             raise ModelUnusable(
                 "scheduler_config.json lists its own betas, which are not supported."

@@ -123,7 +123,7 @@ def test_a_checkpoint_of_another_picture_is_refused(
         (task_of(sd1.info, "another"), blob),
         (task_of(sd1.info, seed=8), blob),
         (task_of(sd1.info), blob[:-10]),
-        (task_of(sd1.info), blob.replace(b"sfumato-slot-2", b"sfumato-slot-1")),
+        (task_of(sd1.info), blob.replace(b"sfumato-slot-3", b"sfumato-slot-2")),
         (task_of(sd1.info), b""),
         (task_of(sd1.info), b"\x02\0\0\0\0\0\0\0{}"),
     ]
@@ -152,7 +152,8 @@ def test_a_vae_that_answers_with_nan_fails_the_picture(
     slot = engine.admit(task_of(sd1.info))
     finish(engine, slot)
     black = torch.full((1, 3, SIDE, SIDE), torch.nan)
-    monkeypatch.setattr(engine._models[sd1.info.name].model, "decode", lambda _: black)
+    model = engine._models[sd1.info.name].model
+    monkeypatch.setattr(model.vae, "decode", lambda _: black)
     with pytest.raises(NumericalError, match="VAE"):
         render(engine, slot)
 

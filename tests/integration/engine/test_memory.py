@@ -13,6 +13,7 @@ from sfumato.core.errors import EngineFailure, ModelUnusable, OutOfMemory
 from sfumato.core.models import ModelInfo
 from sfumato.engine import memory
 from sfumato.engine.engine import DiffusionEngine
+from sfumato.engine.network import NetworkInput
 from tests.support.rendering import task_of
 from tests.support.tiny_models import TinyModel
 
@@ -67,7 +68,7 @@ def test_free_memory_is_the_budget_where_none_is_given(
 ) -> None:
     size = size_of(engine, sd1.info)
     (other,) = copies(sd1, "other")
-    monkeypatch.setattr("sfumato.engine.loaded.available", lambda _device: size)
+    monkeypatch.setattr("sfumato.engine.memory.available", lambda _device: size)
     engine.load(other)
     assert engine.loaded() == ["other"]
 
@@ -102,10 +103,10 @@ def test_a_step_that_runs_out_of_memory_says_what_would_help_and_can_be_retried(
     model = engine._models[sd1.info.name].model
     predict = model.predict
 
-    def allocate_too_much(latents: torch.Tensor, *arguments: object) -> torch.Tensor:
-        if latents.shape[0] > 4:
+    def allocate_too_much(given: NetworkInput) -> torch.Tensor:
+        if given.latents.shape[0] > 4:
             torch.empty(1 << 60)  # torch's own allocator says no
-        return predict(latents, *arguments)
+        return predict(given)
 
     monkeypatch.setattr(model, "predict", allocate_too_much)
     with pytest.raises(OutOfMemory, match="smaller picture"):

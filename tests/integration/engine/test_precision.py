@@ -115,5 +115,5 @@ def test_a_vae_that_overflows_is_retried_in_float32(
     slot = narrow.admit(task_of(sd1.info))
     finish(narrow, slot)
     model = narrow._models[sd1.info.name].model
-    monkeypatch.setattr(model, "decode", lambda latents: torch.full((1, 3, 32, 32), torch.nan))
+    monkeypatch.setattr(model.vae, "decode", lambda latents: torch.full((1, 3, 32, 32), torch.nan))
     assert render(narrow, slot).data

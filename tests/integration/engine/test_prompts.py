@@ -14,6 +14,7 @@ from sfumato.core.models import settle
 from sfumato.core.ports import ImageTask
 from sfumato.core.request import GenerationRequest
 from sfumato.engine.engine import DiffusionEngine
+from sfumato.engine.network import NetworkInput
 from sfumato.engine.prompts import MAX_CHUNKS, PromptEncoder
 from sfumato.engine.rows import Rows
 from sfumato.engine.slots import DiffusionSlot
@@ -52,10 +53,10 @@ def test_a_plain_prompt_is_what_the_network_says_of_it(
 ) -> None:
     text = "a castle, at night; 3 dogs"
     ids = encoder._tokenizer.frame(encoder._tokenizer.encode(text), 77)
-    expected = encoder._network(input_ids=torch.tensor([ids])).last_hidden_state[0]
+    expected = encoder._encoders[0].network(input_ids=torch.tensor([ids])).last_hidden_state[0]
     both = encoder.encode([text, "something else"])
-    assert torch.equal(both[0], expected)
-    assert torch.equal(encoder.encode(["(a castle:1), at night; 3 dogs"])[0], expected)
+    assert torch.equal(both[0].tokens, expected)
+    assert torch.equal(encoder.encode(["(a castle:1), at night; 3 dogs"])[0].tokens, expected)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -81,7 +82,7 @@ def test_clip_skip_takes_an_earlier_layer_as_diffusers_does(
     with torch.inference_mode():
         # Diffusers counts the layers left out.
         theirs, _ = pipeline.encode_prompt("a castle", "cpu", 1, False, clip_skip=1)
-        ours = encoder.encode(["a castle"], 2)[0]
+        ours = encoder.encode(["a castle"], 2)[0].tokens
     torch.testing.assert_close(ours, theirs[0], rtol=1e-5, atol=1e-5)
     assert not torch.equal(
         drawn(engine, sd1, "a castle"), drawn(engine, sd1, "a castle", clip_skip=2)
@@ -93,13 +94,13 @@ def test_clip_skip_takes_an_earlier_layer_as_diffusers_does(
 
 @torch.inference_mode()
 def test_weights_scale_the_embeddings_and_the_mean_stays(encoder: PromptEncoder) -> None:
-    plain, weighed = encoder.encode(["a castle", "a (castle:1.5)"])
+    plain, weighed = (text.tokens for text in encoder.encode(["a castle", "a (castle:1.5)"]))
     scaled = plain.clone()
     scaled[2] *= 1.5  # after the start and "a"
     torch.testing.assert_close(weighed, scaled * (plain.mean() / scaled.mean()))
     torch.testing.assert_close(weighed.mean(), plain.mean(), rtol=1e-3, atol=1e-6)
     (nothing,) = encoder.encode(["(a castle:0)"])
-    assert nothing.isfinite().all()
+    assert nothing.tokens.isfinite().all()
 
 
 def test_the_last_word_of_a_long_prompt_matters(engine: DiffusionEngine, sd1: TinyModel) -> None:
@@ -116,9 +117,9 @@ def test_prompt_and_negative_one_are_filled_up_to_equal_chunks(
     long = "tree, " * 60
     slot = admit(engine, sd1, "a castle", negative_prompt=long)
     (empty,) = encoder.encode([""])
-    embeddings = slot.conditioning.prompts[0].at(0)
+    embeddings = slot.conditioning.prompts[0].at(0).tokens
     assert embeddings.shape[0] == slot.conditioning.tokens == 2 * 77
-    assert torch.equal(embeddings[77:], empty)
+    assert torch.equal(embeddings[77:], empty.tokens)
     short = admit(engine, sd1, "a castle")
     assert short.batch_key != slot.batch_key
     with pytest.raises(EngineFailure, match="batch key"):
@@ -127,7 +128,8 @@ def test_prompt_and_negative_one_are_filled_up_to_equal_chunks(
 
 
 def test_break_begins_a_chunk(engine: DiffusionEngine, encoder: PromptEncoder) -> None:
-    whole, first, second = encoder.encode(["a castle BREAK night", "a castle", "night"])
+    texts = encoder.encode(["a castle BREAK night", "a castle", "night"])
+    whole, first, second = (text.tokens for text in texts)
     assert torch.equal(whole, torch.cat([first, second]))
 
 
@@ -166,8 +168,9 @@ def test_prompts_joined_by_and_steer_by_their_weights(
     model = engine._models[sd1.info.name].model
     with torch.inference_mode():
         for text in ("a castle", "a dragon", ""):
-            embeddings = model.prompts.encode([text])[0][None]
-            answers[text] = model.predict(noise[None], torch.tensor([999.0]), embeddings, None)
+            tokens = model.prompts.encode([text])[0].tokens[None]
+            given = NetworkInput(noise[None], torch.tensor([999.0]), tokens)
+            answers[text] = model.predict(given)
     none = answers[""]
     wanted = none + 3 * (answers["a castle"] - none) + 1.5 * (answers["a dragon"] - none)
     rows = Rows([slot.conditioning], torch.device("cpu"))
@@ -218,9 +221,9 @@ def test_what_comes_again_is_not_encoded_again(encoder: PromptEncoder) -> None:
             encoder.encode([f"{n} " + "tree " * 75 * 15])
             assert encoder.encode([""])[0] is empty
         assert encoder.encode(["a castle"])[0] is not first
-        assert torch.equal(encoder.encode(["a castle"])[0], first)
-    assert not torch.equal(other, first)
-    kept = sum(tensor.shape[0] // 77 for tensor in encoder._cache.values())
+        assert torch.equal(encoder.encode(["a castle"])[0].tokens, first.tokens)
+    assert not torch.equal(other.tokens, first.tokens)
+    kept = sum(text.tokens.shape[0] // 77 for text in encoder._cache.values())
     assert kept == encoder._cached_chunks <= 512
 
 
@@ -234,6 +237,6 @@ def test_a_prompt_without_end_fails_alone_and_says_what_would_be_right(
     with pytest.raises(InvalidRequest, match="change with the step"):
         admit(engine, sd1, many + "tree " * 400, num_inference_steps=150)
     # A job of before the service knew what to refuse.
-    with pytest.raises(InvalidRequest, match=r"<lora:ink:0\.8>"):
-        admit(engine, sd1, "a castle <lora:ink:0.8>")
+    with pytest.raises(InvalidRequest, match=r"<hypernet:ink:0\.8>"):
+        admit(engine, sd1, "a castle <hypernet:ink:0.8>")
     assert end(engine, well).isfinite().all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from safetensors.torch import save_file
 
 from sfumato.core.errors import ModelUnusable
@@ -16,8 +18,12 @@ from sfumato.core.models import ModelInfo, ModelLayout, settle
 from sfumato.core.ports import ImageTask
 from sfumato.core.request import GenerationRequest
 from sfumato.engine.engine import DiffusionEngine
+from sfumato.engine.families.loading import load_checkpoint
+from sfumato.engine.weights import Placement
 from tests.support import ldm
+from tests.support.rendering import task_of
 from tests.support.tiny_models import TinyModel, tiny_info
+from tests.support.tiny_xl import TinyXl
 
 
 def write_checkpoint(path: Path, model: TinyModel) -> ModelInfo:
@@ -33,7 +39,7 @@ def draw(engine: DiffusionEngine, model: ModelInfo) -> torch.Tensor:
     slot = engine.admit(ImageTask("job", 0, request, settings, model))
     while slot.step < slot.steps:
         engine.step([slot])
-    return engine._models[model.name].model.decode(slot.latents[None])
+    return engine._models[model.name].model.vae.decode(slot.latents[None])
 
 
 @pytest.mark.parametrize("family", ["sd1", "sd2"])
@@ -50,6 +56,58 @@ def test_one_file_draws_what_the_folder_draws(
     engine.load(model.info)
     engine.load(single)
     torch.testing.assert_close(draw(engine, single), draw(engine, model.info), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["xl", "refiner"])
+def test_one_file_of_sdxl_draws_what_the_folder_draws(
+    tmp_path: Path, request: pytest.FixtureRequest, name: str
+) -> None:
+    model: TinyXl = request.getfixturevalue(name)
+    vae = copy.deepcopy(model.vae)
+    vae.register_to_config(scaling_factor=0.13025)
+    folder = tmp_path / "folder"
+    shutil.copytree(model.path, folder)
+    vae.save_pretrained(folder / "vae")
+    path = tmp_path / "single.safetensors"
+    first = None if model.text is None else model.text.state_dict()
+    save_file(ldm.checkpoint_xl(model.unet, vae, first, model.text_2.state_dict()), path)
+    single = tiny_info(path, model.info.family, ModelLayout.CHECKPOINT)
+    whole = tiny_info(folder, model.info.family)
+    engine = DiffusionEngine("cpu", threads=1)
+    for info in (single, whole):
+        engine.load(info)
+    torch.testing.assert_close(draw(engine, single), draw(engine, whole), rtol=1e-4, atol=1e-4)
+    mine, theirs = (
+        engine.admit(task_of(info)).conditioning.negative.at(0).tokens for info in (single, whole)
+    )
+    torch.testing.assert_close(mine, theirs)
+
+
+def test_an_inpainting_network_of_sd2_is_read_and_taken_to_predict_noise(
+    tmp_path: Path, sd2: TinyModel
+) -> None:
+    torch.manual_seed(3)
+    # Without diffusers' list of what nobody had named, which it goes by.
+    config = {key: value for key, value in sd2.unet.config.items() if key[0] != "_"}
+    unet = UNet2DConditionModel.from_config({**config, "in_channels": 9})
+    path = tmp_path / "inpaint.safetensors"
+    save_file(ldm.checkpoint(unet, sd2.vae, sd2.text.state_dict(), "sd2"), path)
+    model = load_checkpoint(path, Placement(torch.device("cpu"), torch.float32))
+    assert model.inpaints
+    assert model.latent_channels == 4
+    assert model.schedule.prediction_type == "epsilon"
+
+
+def test_sdxl_that_marks_itself_as_predicting_v_is_believed(tmp_path: Path, xl: TinyXl) -> None:
+    path = tmp_path / "single.safetensors"
+    tensors = ldm.checkpoint_xl(xl.unet, xl.vae, xl.text.state_dict(), xl.text_2.state_dict())
+    save_file({**tensors, "v_pred": torch.ones(()), "ztsnr": torch.ones(())}, path)
+    schedule = load_checkpoint(path, Placement(torch.device("cpu"), torch.float32)).schedule
+    assert (schedule.prediction_type, schedule.rescale_betas_zero_snr) == ("v_prediction", True)
+    assert schedule.align_your_steps == "sdxl"
+    path.with_suffix(".json").write_text('{"prediction_type": "epsilon"}')
+    schedule = load_checkpoint(path, Placement(torch.device("cpu"), torch.float32)).schedule
+    assert schedule.prediction_type == "epsilon"
 
 
 def test_a_lacking_tensor_is_named_and_other_models_stay(
@@ -126,6 +184,8 @@ def test_a_config_that_diffusers_can_not_follow_is_the_models_fault(
             ("unet/config.json", {"block_out_channels": 3}),
             ("text_encoder/config.json", {"num_attention_heads": 7}),
             ("scheduler/scheduler_config.json", {"prediction_type": "flow"}),
+            ("scheduler/scheduler_config.json", {"_class_name": "EDMEulerScheduler"}),
+            ("scheduler/scheduler_config.json", {"trained_betas": [0.1]}),
         ]
     ):
         folder = tmp_path / str(number)

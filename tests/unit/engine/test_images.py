@@ -9,6 +9,7 @@ from PIL import Image
 from sfumato.core.recipe import Recipe
 from sfumato.core.request import OutputFormat
 from sfumato.engine.images import encode, fit, to_image
+from tests.support.pictures import noise
 
 
 def stripes(width: int, height: int) -> Image.Image:
@@ -49,6 +50,14 @@ def test_the_longest_recipe_still_fits_its_picture(output_format: OutputFormat) 
             assert image.text["parameters"] == long.as_parameters()
         else:
             assert len(image.getexif().get_ifd(0x8769)[0x9286]) > 60_000
+
+
+@pytest.mark.parametrize("output_format", [OutputFormat.JPEG, OutputFormat.WEBP])
+def test_a_lower_quality_makes_a_smaller_file(output_format: OutputFormat) -> None:
+    picture, told = noise(64, 64), recipe("x")
+    sizes = [len(encode(picture, output_format, told, quality=q)) for q in (100, None, 50, 1)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 4
 
 
 def test_png_is_lossless_and_values_are_rounded() -> None:

@@ -35,4 +35,4 @@ def test_threads_soon_sleep_unless_the_user_says_otherwise(
         text=True,
         env=clean | set_by_the_user,
     )
-    assert done.stdout.split() == ["DiffusionEngine", expected, "True"]
+    assert done.stdout.split() == ["AnyEngine", expected, "True"]

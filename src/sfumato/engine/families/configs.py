@@ -6,7 +6,7 @@ A diffusers folder brings these as JSON; a checkpoint as A1111 users have it bri
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sfumato.core.errors import ModelUnusable
@@ -14,11 +14,14 @@ from sfumato.core.errors import ModelUnusable
 #: Shapes of one network's tensors under the checkpoint's own names, its prefix taken off.
 Shapes = Mapping[str, tuple[int, ...]]
 
-#: Of the latents that Stable Diffusion 1 and 2 were trained on.
-SCALING_FACTOR = 0.18215
+#: Of the latents that Stable Diffusion 1 and 2 were trained on, and SDXL.
+SCALING_FACTOR, XL_SCALING_FACTOR = 0.18215, 0.13025
 #: Channels of each attention head: in SD 2's UNet, and in both text encoders.
 _HEAD_CHANNELS = 64
 _SD1_HEADS = 8
+#: Channels that each number of a picture becomes, before SDXL's network is told them.
+_XL_NUMBER_CHANNELS = 256
+_TRANSFORMERS = r"\.transformer_blocks\.(\d+)\."
 
 
 def layers_per_block(shapes: Shapes) -> int:
@@ -40,8 +43,8 @@ def unet_config(shapes: Shapes, family: str) -> dict[str, Any]:
     if not keys:
         raise ModelUnusable("its UNet attends to no prompt.")
     projection = next(name for name in shapes if name.endswith(".proj_in.weight"))
-    return {
-        "sample_size": 64,
+    config: dict[str, Any] = {
+        "sample_size": 128 if family.startswith("sdxl") else 64,
         "in_channels": _shape(shapes, "input_blocks.0.0.weight")[1],
         "out_channels": _shape(shapes, "out.2.weight")[0],
         "block_out_channels": tuple(widths),
@@ -55,9 +58,24 @@ def unet_config(shapes: Shapes, family: str) -> dict[str, Any]:
         else tuple(width // _HEAD_CHANNELS for width in widths),
         "use_linear_projection": len(_shape(shapes, projection)) == 2,
     }
+    if family.startswith("sdxl"):
+        config |= {
+            "transformer_layers_per_block": _depths(shapes, first_layers),
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": _XL_NUMBER_CHANNELS,
+            "projection_class_embeddings_input_dim": _shape(shapes, "label_emb.0.0.weight")[1],
+        }
+    return config
 
 
-def vae_config(shapes: Shapes) -> dict[str, Any]:
+def _depths(shapes: Shapes, first_layers: Iterable[int]) -> tuple[int, ...]:
+    """Transformer layers in each level's attention; the last level's are the middle's, too."""
+    levels = [_count(shapes, rf"input_blocks\.{n}\.1{_TRANSFORMERS}") for n in first_layers]
+    levels[-1] = levels[-1] or _count(shapes, rf"middle_block\.1{_TRANSFORMERS}")
+    return tuple(depth or 1 for depth in levels)
+
+
+def vae_config(shapes: Shapes, family: str) -> dict[str, Any]:
     """Keywords of diffusers' ``AutoencoderKL``."""
     levels = _count(shapes, r"encoder\.down\.(\d+)\.")
     widths = [_shape(shapes, f"encoder.down.{n}.block.0.conv2.weight")[0] for n in range(levels)]
@@ -67,12 +85,16 @@ def vae_config(shapes: Shapes) -> dict[str, Any]:
         "up_block_types": ("UpDecoderBlock2D",) * levels,
         "layers_per_block": _count(shapes, r"encoder\.down\.0\.block\.(\d+)\."),
         "latent_channels": _shape(shapes, "post_quant_conv.weight")[1],
-        "scaling_factor": SCALING_FACTOR,
+        "scaling_factor": XL_SCALING_FACTOR if family.startswith("sdxl") else SCALING_FACTOR,
     }
 
 
-def text_config(shapes: Shapes, family: str) -> dict[str, Any]:
-    """Keywords of transformers' ``CLIPTextConfig``, from its tensors under its own names."""
+def text_config(shapes: Shapes, *, open_clip: bool) -> dict[str, Any]:
+    """Keywords of transformers' ``CLIPTextConfig``, from its tensors under its own names.
+
+    Args:
+        open_clip: whether it was trained with OpenCLIP, else by OpenAI.
+    """
     vocabulary, width = _shape(shapes, "embeddings.token_embedding.weight")
     return {
         "vocab_size": vocabulary,
@@ -81,8 +103,8 @@ def text_config(shapes: Shapes, family: str) -> dict[str, Any]:
         "num_hidden_layers": _count(shapes, r"encoder\.layers\.(\d+)\."),
         "num_attention_heads": width // _HEAD_CHANNELS,
         "max_position_embeddings": _shape(shapes, "embeddings.position_embedding.weight")[0],
-        # OpenAI's CLIP, in SD 1, approximates what OpenCLIP, in SD 2, computes.
-        "hidden_act": "quick_gelu" if family == "sd1" else "gelu",
+        # OpenAI's CLIP approximates what OpenCLIP computes.
+        "hidden_act": "gelu" if open_clip else "quick_gelu",
     }
 
 

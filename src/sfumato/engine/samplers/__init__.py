@@ -5,6 +5,6 @@ levels that a sampler visits; the other modules hold one kind of solver each.
 """
 
 from sfumato.engine.samplers.registry import table_for
-from sfumato.engine.samplers.tables import Coefficients, SamplerTable, State, advance
+from sfumato.engine.samplers.tables import Coefficients, Mixture, SamplerTable, State, advance
 
-__all__ = ["Coefficients", "SamplerTable", "State", "advance", "table_for"]
+__all__ = ["Coefficients", "Mixture", "SamplerTable", "State", "advance", "table_for"]

@@ -15,9 +15,9 @@ from sfumato.engine.schedules import NoiseSchedule
 _GAMMA = 0.3
 
 
-def lcm(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def lcm(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """Latent consistency, https://arxiv.org/abs/2310.04378: jump to x_0, then noise it again."""
-    visited, made = levels(schedule, steps, name, Grid.DISTILLED), list[Evaluation]()
+    visited, made = levels(schedule, steps, name, Grid.DISTILLED, start), list[Evaluation]()
     for at, to in pairwise(visited):
         scaled = at.timestep * schedule.timestep_scaling
         skip = 0.25 / (scaled**2 + 0.25)
@@ -27,11 +27,11 @@ def lcm(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
     return made
 
 
-def tcd(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def tcd(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """Trajectory consistency, https://arxiv.org/abs/2402.19159, algorithm 4: jump below the next
     timestep, then noise up to it. It ends at the first of the training timesteps.
     """
-    visited, made = levels(schedule, steps, name, Grid.DISTILLED), list[Evaluation]()
+    visited, made = levels(schedule, steps, name, Grid.DISTILLED, start), list[Evaluation]()
     visited[-1] = schedule.level_of(0.0)
     for at, to in pairwise(visited):
         last = to is visited[-1]

@@ -10,39 +10,39 @@ from sfumato.engine.samplers.tables import ESTIMATE, LATENTS, NOISE, Evaluation,
 from sfumato.engine.schedules import Array, Level, NoiseSchedule
 
 
-def euler(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def euler(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """Euler's method, https://arxiv.org/abs/2206.00364, algorithm 1 without its correction."""
-    visited = levels(schedule, steps, name, Grid.EULER)
+    visited = levels(schedule, steps, name, Grid.EULER, start)
     return [
         Evaluation(at, to, denoised(schedule.prediction_type, at), first_order(at, to))
         for at, to in pairwise(visited)
     ]
 
 
-def ddim(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def ddim(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """DDIM without noise (eta 0), https://arxiv.org/abs/2010.02502, equation 12."""
     prediction = schedule.prediction_type
     return [
         Evaluation(at, to, denoised(prediction, at), first_order(at, to))
-        for at, to in previous(schedule, steps, name)
+        for at, to in previous(schedule, steps, name, start)
     ]
 
 
-def euler_a(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def euler_a(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """Euler's method with fresh noise: falls lower, and climbs back (k-diffusion, eta 1)."""
-    visited = levels(schedule, steps, name, Grid.EULER)
+    visited = levels(schedule, steps, name, Grid.EULER, start)
     return [
         Evaluation(at, to, denoised(schedule.prediction_type, at), ancestral(at, to))
         for at, to in pairwise(visited)
     ]
 
 
-def ddpm(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def ddpm(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """Ancestral sampling with the small variance, https://arxiv.org/abs/2006.11239, equation 7.
 
     It is Euler a's step, on timesteps of its own.
     """
-    visited = levels(schedule, steps, name, Grid.DISCRETE)
+    visited = levels(schedule, steps, name, Grid.DISCRETE, start)
     return [
         Evaluation(at, to, denoised(schedule.prediction_type, at), ancestral(at, to))
         for at, to in pairwise(visited)

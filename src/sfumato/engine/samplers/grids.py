@@ -43,12 +43,20 @@ class Grid(Enum):
         return self in (Grid.EULER, Grid.DPM2)
 
 
-def levels(schedule: NoiseSchedule, steps: int, name: str, grid: Grid) -> list[Level]:
-    """The ``steps`` levels that a schedule visits, and :data:`END`."""
-    return [*_visited(schedule, steps, name, grid), END]
+def levels(
+    schedule: NoiseSchedule, steps: int, name: str, grid: Grid, start: int = 0
+) -> list[Level]:
+    """The ``steps`` levels that a schedule visits, and :data:`END`.
+
+    Args:
+        start: how many of them are left out, the noisiest first.
+    """
+    return [*_visited(schedule, steps, name, grid)[start:], END]
 
 
-def previous(schedule: NoiseSchedule, steps: int, name: str) -> list[tuple[Level, Level]]:
+def previous(
+    schedule: NoiseSchedule, steps: int, name: str, start: int = 0
+) -> list[tuple[Level, Level]]:
     """Where each step of DDIM and PLMS begins, and where it ends.
 
     In the uniform schedule it ends as many training timesteps further as a step is wide on the
@@ -56,13 +64,13 @@ def previous(schedule: NoiseSchedule, steps: int, name: str) -> list[tuple[Level
     """
     visited = _visited(schedule, steps, name, Grid.DISCRETE)
     if name != "uniform" or schedule.prediction_type == "flow_prediction":
-        return list(zip(visited, [*visited[1:], END], strict=True))
+        return list(zip(visited, [*visited[1:], END], strict=True))[start:]
     last = END if schedule.set_alpha_to_one else schedule.level_of(0.0)
     width = schedule.num_train_timesteps // steps
     ends = [at.timestep - width for at in visited]
     return [
         (at, schedule.level_of(end) if end >= 0 else last)
-        for at, end in zip(visited, ends, strict=True)
+        for at, end in zip(visited[start:], ends[start:], strict=True)
     ]
 
 

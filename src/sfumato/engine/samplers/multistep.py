@@ -25,12 +25,12 @@ from sfumato.engine.samplers.tables import (
 from sfumato.engine.schedules import Array, Level, NoiseSchedule, Prediction
 
 
-def lms(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def lms(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """Linear multistep (Adams-Bashforth on uneven steps) of order 4, as k-diffusion has it.
 
     What is remembered is the slope; Lagrange's polynomials through the last four are integrated.
     """
-    visited, made = levels(schedule, steps, name, Grid.EULER), list[Evaluation]()
+    visited, made = levels(schedule, steps, name, Grid.EULER, start), list[Evaluation]()
     slopes = (ESTIMATE, EARLIER_1, EARLIER_2, EARLIER_3)
     for step, (at, to) in enumerate(pairwise(visited)):
         known = [visited[step - back].noise for back in range(min(step + 1, 4))]
@@ -56,18 +56,19 @@ def _adams(known: list[float], end: float) -> list[float]:
     return integrals
 
 
-def plms(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def plms(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """Pseudo linear multistep, https://arxiv.org/abs/2202.09778, without Runge-Kutta steps.
 
     The first step is taken twice, the second time with the mean of both outputs; what is
     remembered is the network's output. That of the second evaluation is passed over afterwards,
     so the first is saved until three others are there.
     """
-    prediction, pairs = schedule.prediction_type, previous(schedule, steps, name)
+    prediction, pairs = schedule.prediction_type, previous(schedule, steps, name, start)
     at, to = pairs[0]
     made = [_plms_step(prediction, at, to, LATENTS, ESTIMATE, saved=LATENTS)]
-    if steps == 1:
+    if len(pairs) == 1:
         return made
+    made[0] = replace(made[0], midway=True)
     second = pairs[1][0]
     if to.timestep != second.timestep:  # where steps are not all as wide as on the whole
         at, to = schedule.level_of(second.timestep + at.timestep - to.timestep), second
@@ -105,13 +106,13 @@ def _plms_step(
     return Evaluation(at, to, Estimate(0.0, 1.0), following, saved, glimpse)
 
 
-def dpmpp_2m(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def dpmpp_2m(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """DPM-Solver++(2M), midpoint form, https://arxiv.org/abs/2211.01095, algorithm 2.
 
     The first step has no estimate to look back on, and the last, to no noise at all, needs none:
     both are of order 1.
     """
-    visited, made = levels(schedule, steps, name, Grid.MULTISTEP), list[Evaluation]()
+    visited, made = levels(schedule, steps, name, Grid.MULTISTEP, start), list[Evaluation]()
     for step, (at, to) in enumerate(pairwise(visited)):
         following = first_order(at, to)
         if step > 0 and to.sigma > 0:
@@ -122,9 +123,11 @@ def dpmpp_2m(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]
     return made
 
 
-def dpmpp_2m_sde(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def dpmpp_2m_sde(
+    schedule: NoiseSchedule, steps: int, name: str, start: int = 0
+) -> list[Evaluation]:
     """DPM-Solver++(2M) for the diffusion SDE (k-diffusion, eta 1, midpoint)."""
-    visited, made = levels(schedule, steps, name, Grid.MULTISTEP), list[Evaluation]()
+    visited, made = levels(schedule, steps, name, Grid.MULTISTEP, start), list[Evaluation]()
     for step, (at, to) in enumerate(pairwise(visited)):
         following = _sde(at, to)
         if step > 0 and to.sigma > 0:
@@ -135,16 +138,18 @@ def dpmpp_2m_sde(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluat
     return made
 
 
-def dpmpp_3m_sde(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def dpmpp_3m_sde(
+    schedule: NoiseSchedule, steps: int, name: str, start: int = 0
+) -> list[Evaluation]:
     """The same of order 3, with diffusers' customs: under 15 steps the last but one is of order 2."""
-    visited, made = levels(schedule, steps, name, Grid.MULTISTEP), list[Evaluation]()
+    visited, made = levels(schedule, steps, name, Grid.MULTISTEP, start), list[Evaluation]()
     for step, (at, to) in enumerate(pairwise(visited)):
         following = _sde(at, to)
         if step > 0 and to.sigma > 0:
             width = to.log_snr - at.log_snr
             gain = -math.expm1(-2 * width)
             slope = _difference(visited, step, width)
-            if step == 1 or (step == steps - 2 and steps < 15):
+            if step == 1 or (step == len(visited) - 3 and steps < 15):
                 following = following + to.alpha * gain / 2 * slope
             else:
                 before, oldest = visited[step - 1], visited[step - 2]

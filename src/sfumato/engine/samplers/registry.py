@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -16,12 +16,13 @@ class _Solver(NamedTuple):
     """How a sampler is built.
 
     Attributes:
-        build: its evaluations, for a number of steps and a schedule's name.
+        build: its evaluations, for a number of steps, a schedule's name, and how many of its levels
+            are left out at the start.
         scaled: begins at the first level's noise rate, not at unit noise.
         follows: takes the schedule that a model's config names; diffusers' others do not.
     """
 
-    build: Callable[[NoiseSchedule, int, str], list[Evaluation]]
+    build: Callable[[NoiseSchedule, int, str, int], list[Evaluation]]
     scaled: bool = False
     follows: bool = True
 
@@ -49,13 +50,24 @@ _SOLVERS = {
 
 @lru_cache(maxsize=1024)
 def table_for(
-    sampler: str, steps: int, schedule: NoiseSchedule, spacing: str | None = None
+    sampler: str,
+    steps: int,
+    schedule: NoiseSchedule,
+    spacing: str | None = None,
+    *,
+    start: int = 0,
+    stop: int | None = None,
 ) -> SamplerTable:
     """The table of ``sampler`` for ``steps`` steps of a model of this noise schedule.
 
     Args:
         spacing: a name of :data:`sfumato.core.samplers.SCHEDULES`; None: the sampler's own custom,
             which is the model's own schedule.
+        start: how many of the steps are left out at the start, below ``steps``: the latents then
+            begin with less noise. Solvers that look back have nothing to look back on, as
+            diffusers' have after ``set_begin_index``.
+        stop: after how many of the steps, those left out among them, it ends, for another model
+            to go on; None: at the last.
 
     Raises:
         UnknownSampler, UnknownSchedule: there is no such.
@@ -64,6 +76,13 @@ def table_for(
     solver = _SOLVERS[name]
     if spacing is None:
         spacing = schedule.default_schedule if solver.follows else "uniform"
-    evaluations = solver.build(schedule, steps, spacing)
+    evaluations = solver.build(schedule, steps, spacing, start)
+    rows = len(evaluations) if stop is None else _rows(evaluations, stop - start)
     scaled = solver.scaled and schedule.begins_scaled
-    return SamplerTable.of(evaluations, evaluations[0].at.sigma if scaled else 1.0)
+    return SamplerTable.of(evaluations, evaluations[0].at.sigma if scaled else 1.0, rows)
+
+
+def _rows(evaluations: Sequence[Evaluation], steps: int) -> int:
+    """How many evaluations the first ``steps`` steps take."""
+    ends = [row for row, evaluation in enumerate(evaluations, 1) if not evaluation.midway]
+    return ends[steps - 1]

@@ -19,12 +19,16 @@ from sfumato.engine.samplers.tables import (
 from sfumato.engine.schedules import Array, Level, NoiseSchedule
 
 
-def heun(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def heun(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """Heun's method, https://arxiv.org/abs/2206.00364, algorithm 1: a slope at both ends."""
     prediction, made = schedule.prediction_type, list[Evaluation]()
-    visited = levels(schedule, steps, name, Grid.EULER)
+    visited = levels(schedule, steps, name, Grid.EULER, start)
     for at, to in pairwise(visited):
-        made.append(Evaluation(at, to, denoised(prediction, at), first_order(at, to), LATENTS))
+        made.append(
+            Evaluation(
+                at, to, denoised(prediction, at), first_order(at, to), LATENTS, midway=to.sigma > 0
+            )
+        )
         if to.sigma == 0:
             break
         here = _slope(at, SAVED, EARLIER_1)
@@ -34,17 +38,19 @@ def heun(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
     return made
 
 
-def dpm2(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def dpm2(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """DPM-Solver-2, https://arxiv.org/abs/2206.00927, as k-diffusion has it: the slope midway."""
     prediction, made = schedule.prediction_type, list[Evaluation]()
-    visited = levels(schedule, steps, name, Grid.DPM2)
+    visited = levels(schedule, steps, name, Grid.DPM2, start)
     for at, to in pairwise(visited):
         if to.sigma == 0:
             made.append(Evaluation(at, to, denoised(prediction, at), first_order(at, to)))
             break
         middle = schedule.level(math.sqrt(at.noise * to.noise))
         made += [
-            Evaluation(at, middle, denoised(prediction, at), first_order(at, middle), LATENTS),
+            Evaluation(
+                at, middle, denoised(prediction, at), first_order(at, middle), LATENTS, midway=True
+            ),
             Evaluation(
                 middle,
                 to,
@@ -55,10 +61,10 @@ def dpm2(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
     return made
 
 
-def dpm2_a(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def dpm2_a(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """DPM2 that falls lower, and climbs back with fresh noise."""
     prediction, made = schedule.prediction_type, list[Evaluation]()
-    visited = levels(schedule, steps, name, Grid.DPM2)
+    visited = levels(schedule, steps, name, Grid.DPM2, start)
     for at, to in pairwise(visited):
         if to.sigma == 0:
             made.append(Evaluation(at, to, denoised(prediction, at), first_order(at, to)))
@@ -68,16 +74,18 @@ def dpm2_a(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
         slope = (LATENTS / middle.alpha - ESTIMATE) / middle.ratio
         following = to.alpha * (SAVED / at.alpha + (down - at.ratio) * slope + up * NOISE)
         made += [
-            Evaluation(at, middle, denoised(prediction, at), first_order(at, middle), LATENTS),
+            Evaluation(
+                at, middle, denoised(prediction, at), first_order(at, middle), LATENTS, midway=True
+            ),
             Evaluation(middle, to, denoised(prediction, middle), following),
         ]
     return made
 
 
-def dpmpp_2s_a(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def dpmpp_2s_a(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """DPM-Solver++(2S), https://arxiv.org/abs/2211.01095, algorithm 1, with ancestral noise."""
     prediction, made = schedule.prediction_type, list[Evaluation]()
-    visited = levels(schedule, steps, name, Grid.EULER)
+    visited = levels(schedule, steps, name, Grid.EULER, start)
     for at, to in pairwise(visited):
         if to.sigma == 0:
             made.append(Evaluation(at, to, denoised(prediction, at), first_order(at, to)))
@@ -87,20 +95,22 @@ def dpmpp_2s_a(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluatio
         shrink = down / at.ratio
         following = to.alpha * (shrink * SAVED / at.alpha + (1 - shrink) * ESTIMATE + up * NOISE)
         made += [
-            Evaluation(at, middle, denoised(prediction, at), first_order(at, middle), LATENTS),
+            Evaluation(
+                at, middle, denoised(prediction, at), first_order(at, middle), LATENTS, midway=True
+            ),
             Evaluation(middle, to, denoised(prediction, middle), following),
         ]
     return made
 
 
-def dpmpp_sde(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def dpmpp_sde(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """DPM-Solver++ for the diffusion SDE, of order 2 (k-diffusion, eta 1, r 1/2).
 
     Both evaluations of a step take their noise from one Brownian motion over the noise levels, so
     the second's is partly the first's: what the first drew is read back from where it led.
     """
     prediction, made = schedule.prediction_type, list[Evaluation]()
-    visited = levels(schedule, steps, name, Grid.EULER)
+    visited = levels(schedule, steps, name, Grid.EULER, start)
     for at, to in pairwise(visited):
         if to.sigma == 0:
             made.append(Evaluation(at, to, denoised(prediction, at), first_order(at, to)))
@@ -114,7 +124,9 @@ def dpmpp_sde(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation
         noise = math.sqrt(shared) * drawn + math.sqrt(1 - shared) * NOISE
         second = _fallen(at, down, SAVED, ESTIMATE) + up * noise
         made += [
-            Evaluation(at, middle, denoised(prediction, at), middle.alpha * first, LATENTS),
+            Evaluation(
+                at, middle, denoised(prediction, at), middle.alpha * first, LATENTS, midway=True
+            ),
             Evaluation(middle, to, denoised(prediction, middle), to.alpha * second),
         ]
     return made

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ class Evaluation:
         to: the noise level that they are brought to.
         following, saved: combinations of the unit vectors above.
         glimpse: the finished latents as guessed afterwards, from ``LATENTS`` and ``ESTIMATE``.
+        midway: whether a step of several evaluations goes on after it.
     """
 
     at: Level
@@ -55,6 +57,14 @@ class Evaluation:
     following: Array
     saved: Array = field(default_factory=lambda: _UNCHANGED)
     glimpse: Array = field(default_factory=lambda: ESTIMATE)
+    midway: bool = False
+
+
+class Mixture(NamedTuple):
+    """How noisy latents are: ``signal · x_0 + noise · unit noise``, in the network's own space."""
+
+    signal: float
+    noise: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +73,9 @@ class SamplerTable:
 
     Attributes:
         initial_scale: of the unit noise that the latents begin as.
+        begins: what a picture is mixed to that is begun with in place of noise alone.
+        reached: for each row, what the latents are mixed as afterwards, the picture itself after
+            the last; None within a step.
         rows: float32 vectors: the timestep, then the coefficients.
         used: for each row, which of its numbers are not 0.
         saves: for each row, whether it changes what is saved.
@@ -72,6 +85,8 @@ class SamplerTable:
     """
 
     initial_scale: float
+    begins: Mixture
+    reached: tuple[Mixture | None, ...]
     rows: tuple[Tensor, ...]
     used: Array
     saves: tuple[bool, ...]
@@ -89,7 +104,14 @@ class SamplerTable:
         return bool(self.used[row, _FOLLOWING][-1])
 
     @classmethod
-    def of(cls, evaluations: Sequence[Evaluation], initial_scale: float) -> SamplerTable:
+    def of(
+        cls, evaluations: Sequence[Evaluation], initial_scale: float, rows: int | None = None
+    ) -> SamplerTable:
+        """Args:
+        rows: how many of the evaluations to take, from the first; None: all.
+        """
+        whole = len(evaluations)
+        evaluations = evaluations[:rows]
         numbers = np.array(
             [
                 [
@@ -107,12 +129,22 @@ class SamplerTable:
         deepest = max((n + 1 for n in range(3) if looks_back[:, n].any()), default=1)
         return cls(
             initial_scale=initial_scale,
+            begins=Mixture(evaluations[0].at.alpha, evaluations[0].at.sigma),
+            reached=tuple(
+                _reached(step, last=row == whole) for row, step in enumerate(evaluations, 1)
+            ),
             rows=torch.from_numpy(numbers).float().unbind(),
             used=used,
             saves=tuple(step.saved is not _UNCHANGED for step in evaluations),
             glimpses=tuple((step.glimpse[0], step.glimpse[2]) for step in evaluations),
             memory=deepest,
         )
+
+
+def _reached(step: Evaluation, *, last: bool) -> Mixture | None:
+    if last:
+        return Mixture(1.0, 0.0)
+    return None if step.midway else Mixture(step.to.alpha, step.to.sigma)
 
 
 @dataclass(frozen=True)

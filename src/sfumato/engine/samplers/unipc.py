@@ -21,17 +21,17 @@ from sfumato.engine.samplers.tables import (
 from sfumato.engine.schedules import Array, Level, NoiseSchedule
 
 
-def unipc(schedule: NoiseSchedule, steps: int, name: str) -> list[Evaluation]:
+def unipc(schedule: NoiseSchedule, steps: int, name: str, start: int = 0) -> list[Evaluation]:
     """UniPC of order 2 with B(h) = e^h - 1, https://arxiv.org/abs/2302.04867, algorithms 5 and 6.
 
     What is saved is the corrected point that the next is predicted from. First and last step are
     of order 1.
     """
-    visited, made = levels(schedule, steps, name, Grid.UNIPC), list[Evaluation]()
+    visited, made = levels(schedule, steps, name, Grid.UNIPC, start), list[Evaluation]()
     order = 1
     for step, (at, to) in enumerate(pairwise(visited)):
         corrected = LATENTS if step == 0 else _corrected(visited, step, order)
-        order = min(2, steps - step, step + 1)
+        order = min(2, len(visited) - 1 - step, step + 1)
         following = _predicted(visited, step, order, corrected)
         guess = denoised(schedule.prediction_type, at)
         made.append(Evaluation(at, to, guess, following, corrected))

@@ -1,0 +1,1 @@
+"""Pictures from diffusers' own pipelines, each request a batch of its own."""
