@@ -11,12 +11,16 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from sfumato.adapters.memory import MemoryImageStore, MemoryJobQueue, MemoryJobStore
 from sfumato.bootstrap.parts import SystemClock
+from sfumato.core.edits import Inpainting
+from sfumato.core.inputs import input_key, read_input
 from sfumato.core.job import AttemptOutcome, Job, JobError, JobStatus, Timings
+from sfumato.core.models import ModelFile, ModelInfo, ModelKind, ModelLayout
 from sfumato.core.ports import (
     Assignment,
     Assignments,
@@ -28,7 +32,8 @@ from sfumato.core.ports import (
     Revocation,
 )
 from sfumato.services.doorbell import ring_for
-from tests.support.parts import House, open_house
+from tests.support.parts import MODEL, House, open_house
+from tests.support.png import png
 
 #: Longer than any test takes: what should happen does so before.
 PATIENCE = 30.0
@@ -60,6 +65,16 @@ async def complete(worker: Assignments, assignment: Assignment) -> bool:
         notes=["a note"],
         recipe={"images": [{"index": index} for index in range(count)]},
     )
+
+
+INK = ModelInfo(
+    "ink",
+    MODEL.family,
+    ModelLayout.CHECKPOINT,
+    "",
+    kind=ModelKind.LORA,
+    files=(ModelFile("ink.safetensors", 5, "ab" * 32),),
+)
 
 
 class AssignmentsContract:
@@ -108,6 +123,30 @@ class AssignmentsContract:
 
     # -- claims ----------------------------------------------------------------------------------
 
+    async def test_the_pictures_of_a_job_come_with_it(
+        self, house: House, worker: Assignments
+    ) -> None:
+        files = {
+            read_input(data, field="x").sha256: data
+            for data in (png(64, 48), png(64, 48, value=255))
+        }
+        image, mask = (read_input(data, field="x") for data in files.values())
+        await house.submit(init_image=image, inpainting=Inpainting(mask), inputs=files)
+        assert dict((await must_claim(worker)).inputs) == files
+
+    async def test_a_job_whose_picture_is_gone_is_tried_again(
+        self, house: House, worker: Assignments
+    ) -> None:
+        data = png(64, 48)
+        image = read_input(data, field="x")
+        lost = await house.submit(init_image=image, inputs={image.sha256: data})
+        await house.images.delete_prefix(input_key(lost.id, ""))
+        other = await house.submit()
+        assert (await must_claim(worker)).job.id == other.id
+        job = await house.store.get(lost.id)
+        assert job.failures >= 1
+        assert job.status in {JobStatus.QUEUED, JobStatus.FAILED}
+
     async def test_a_job_is_claimed_with_its_model(self, house: House, worker: Assignments) -> None:
         job = await house.submit("schön \N{SNOWMAN}", seed=2**64 - 1)
         assignment = await must_claim(worker)
@@ -118,6 +157,27 @@ class AssignmentsContract:
         assert claimed.started_at is not None
         assert (assignment.model.name, dict(assignment.checkpoint)) == ("pattern", {})
         assert (await house.store.get(job.id)).status is JobStatus.RUNNING
+
+    async def test_what_a_request_names_beside_its_model_comes_with_it(
+        self, house: House, worker: Assignments
+    ) -> None:
+        house.catalog.models = [MODEL, INK]
+        await house.submit("a castle <lora:ink:0.5>")
+        assignment = await must_claim(worker)
+        assert [replace(extra, files=()) for extra in assignment.extras] == [replace(INK, files=())]
+        assert [file.sha256 for file in assignment.extras[0].files] == ["ab" * 32]
+
+    async def test_a_job_whose_lora_is_gone_fails_and_says_so(
+        self, house: House, worker: Assignments
+    ) -> None:
+        house.catalog.models = [MODEL, INK]
+        lost = await house.submit("a castle <lora:ink:0.5>")
+        house.catalog.models = [MODEL]
+        assert await worker.next(timeout=A_WHILE) is None
+        job = await house.store.get(lost.id)
+        assert job.status is JobStatus.FAILED
+        assert job.error is not None
+        assert (job.error.code, "'ink'" in job.error.message) == ("unknown_model", True)
 
     async def test_without_a_job_it_gives_up_at_its_timeout(self, worker: Assignments) -> None:
         assert await worker.next(timeout=0) is None

@@ -24,6 +24,7 @@ from sfumato.core.job import (
     Settings,
     Timings,
 )
+from sfumato.core.keys import Usage
 from sfumato.core.ports import JobStore
 from sfumato.core.request import GenerationRequest
 
@@ -84,6 +85,17 @@ class JobStoreContract:
         await store.create(new_job(prompt="another"), idempotency_key="l")
         assert len((await store.list()).jobs) == 2
 
+    async def test_a_job_is_found_by_its_key(self, store: JobStore, elsewhere: JobStore) -> None:
+        job = await store.create(new_job(), idempotency_key="k")
+        await store.create(new_job())
+        assert await elsewhere.find_by_key("k") == job
+        assert await store.find_by_key("l") is None
+        assert await store.find_by_key("") is None
+        won = await claimed(store, job)
+        await store.finish(job.id, won.attempt, status=JobStatus.CANCELED, now=102)
+        assert await store.forget_finished(before=200) == [job.id]
+        assert await store.find_by_key("k") is None
+
     async def test_many_at_once_with_one_key_make_one_job(self, store: JobStore) -> None:
         made = await asyncio.gather(
             *(store.create(new_job(), idempotency_key="k") for _ in range(20))
@@ -124,6 +136,34 @@ class JobStoreContract:
                 break
         expected = sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
         assert seen == [job.id for job in expected]
+
+    async def test_jobs_have_owners_who_can_be_asked_for(self, store: JobStore) -> None:
+        mine = replace(new_job(at=100), owner="k1")
+        for job in (mine, replace(new_job(at=101), owner="k2"), new_job(at=102)):
+            await store.create(job)
+        assert await store.get(mine.id) == mine
+        assert list((await store.list(owner="k1")).jobs) == [mine]
+        assert list((await store.list(owner="k3")).jobs) == []
+
+    async def test_what_a_key_uses_is_told(self, store: JobStore) -> None:
+        old, ended, waiting = (
+            replace(new_job(at=at, num_images=images), owner="k1")
+            for at, images in ((100, 2), (200, 3), (300, 4))
+        )
+        for job in (old, ended, waiting, replace(new_job(at=300), owner="k2")):
+            await store.create(job)
+        for job in (old, ended):
+            held = await claimed(store, job)
+            await store.finish(
+                job.id,
+                held.attempt,
+                status=JobStatus.SUCCEEDED,
+                now=310,
+                timings=Timings(queued=9.0, loading=0.5, denoising=2.0, storing=9.0),
+            )
+        assert await store.usage("k1", since=200) == Usage(1, images=7, gpu_seconds=2.5)
+        assert await store.usage("k1", since=301) == Usage(1)
+        assert await store.usage("k3", since=0) == Usage()
 
     async def test_a_list_is_filtered_by_status(self, store: JobStore) -> None:
         queued, running = new_job(), new_job()

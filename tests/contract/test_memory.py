@@ -5,15 +5,19 @@ from __future__ import annotations
 import pytest
 
 from sfumato.adapters.memory import (
+    MemoryApiKeys,
     MemoryImageStore,
     MemoryJobQueue,
     MemoryJobStore,
+    MemoryWebhookStore,
     MemoryWorkerRegistry,
     MemoryWorkerTokens,
 )
+from tests.contract.api_keys import ApiKeysContract
 from tests.contract.image_store import ImageStoreContract
 from tests.contract.job_queue import JobQueueContract, ManualClock
 from tests.contract.job_store import JobStoreContract
+from tests.contract.webhook_store import WebhookStoreContract
 from tests.contract.workers import WorkerRegistryContract, WorkerTokensContract
 
 
@@ -45,3 +49,19 @@ class TestMemoryWorkerRegistry(WorkerRegistryContract):
     @pytest.fixture
     async def registry(self) -> MemoryWorkerRegistry:
         return MemoryWorkerRegistry()
+
+
+class TestMemoryApiKeys(ApiKeysContract):
+    @pytest.fixture
+    async def keys(self) -> MemoryApiKeys:
+        return MemoryApiKeys()
+
+
+class TestMemoryWebhookStore(WebhookStoreContract):
+    @pytest.fixture
+    async def store(self) -> MemoryJobStore:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def hooks(self, store: MemoryJobStore) -> MemoryWebhookStore:  # type: ignore[override]
+        return MemoryWebhookStore(store)

@@ -8,13 +8,17 @@ import pytest
 
 from sfumato.adapters.sql import (
     Database,
+    SqlApiKeys,
     SqlJobQueue,
     SqlJobStore,
+    SqlWebhookStore,
     SqlWorkerRegistry,
     SqlWorkerTokens,
 )
+from tests.contract.api_keys import ApiKeysContract
 from tests.contract.job_queue import JobQueueContract, ManualClock
 from tests.contract.job_store import JobStoreContract
+from tests.contract.webhook_store import WebhookStoreContract
 from tests.contract.workers import WorkerRegistryContract, WorkerTokensContract
 
 
@@ -63,3 +67,19 @@ class TestPostgresWorkerRegistry(WorkerRegistryContract):
     @pytest.fixture
     async def registry(self, database: Database) -> SqlWorkerRegistry:
         return SqlWorkerRegistry(database)
+
+
+class TestPostgresqlApiKeys(ApiKeysContract):
+    @pytest.fixture
+    async def keys(self, database: Database) -> SqlApiKeys:
+        return SqlApiKeys(database)
+
+
+class TestPostgresqlWebhookStore(WebhookStoreContract):
+    @pytest.fixture
+    async def store(self, database: Database) -> SqlJobStore:
+        return SqlJobStore(database)
+
+    @pytest.fixture
+    async def hooks(self, database: Database) -> SqlWebhookStore:  # type: ignore[override]
+        return SqlWebhookStore(database)

@@ -15,7 +15,14 @@ from typer.testing import CliRunner
 
 from sfumato.adapters.models.manifest import MANIFEST
 from sfumato.cli.main import app, main
-from tests.support.model_files import SD1, write_folder, write_safetensors, write_whole_folder
+from tests.support.model_files import (
+    LORA,
+    SD1,
+    write_component,
+    write_folder,
+    write_safetensors,
+    write_whole_folder,
+)
 from tests.support.servers import S3
 
 runner = CliRunner()
@@ -65,6 +72,40 @@ def test_a_folder_and_a_file_are_added_shown_and_removed(tmp_path: Path, data: s
     assert [path.name for path in (tmp_path / "data/models").iterdir()] == ["mine"]
 
 
+def test_weights_of_other_kinds_are_added_beside_models_of_their_name(
+    tmp_path: Path, data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_safetensors(tmp_path / "one/ink.safetensors", LORA)
+    write_safetensors(tmp_path / "two/ink.safetensors", SD1)
+    net = {"_class_name": "ControlNetModel", "cross_attention_dim": 768}
+    write_component(tmp_path / "canny", net, weights="diffusion_pytorch_model.safetensors")
+    told = run("models", "add", str(tmp_path / "one/ink.safetensors"), "--data", data)
+    assert "Added ink (lora, sd1," in told
+    run("models", "add", str(tmp_path / "two/ink.safetensors"), "--data", data)
+    run("models", "add", str(tmp_path / "canny"), "--data", data)
+    assert set(listed("--data", data)) == {"starter", "ink"}
+    everything = listed("--kind", "all", "--data", data)
+    assert set(everything) == {"starter", "ink", "canny"}
+    loras = listed("--kind", "lora", "--data", data)
+    assert (loras["ink"]["kind"], loras["ink"]["family"]) == ("lora", "sd1")
+    assert len(str(loras["ink"]["sha256"])) == 64
+    assert "canny  controlnet  sd1" in run("models", "list", "--kind", "controlnet", "--data", data)
+    shown = run("models", "show", "ink", "--kind", "lora", "--data", data)
+    assert "defaults" not in shown
+    again = fails(capsys, "models", "add", str(tmp_path / "one/ink.safetensors"), "--data", data)
+    assert "The LoRA 'ink' is there already" in again
+    assert "no upscaler" in fails(
+        capsys, "models", "remove", "ink", "--kind", "upscaler", "--data", data
+    )
+    run("models", "remove", "ink", "--kind", "lora", "--data", data)
+    assert set(listed("--kind", "all", "--data", data)) == {"starter", "ink", "canny"}
+    assert not listed("--kind", "lora", "--data", data)
+    taken = fails(
+        capsys, "models", "add", str(tmp_path / "canny"), "--name", "loras", "--data", data
+    )
+    assert "can't be a model's name" in taken
+
+
 def test_only_what_draws_is_copied(tmp_path: Path, data: str) -> None:
     folder = write_whole_folder(tmp_path / "photo")
     for spare in ("unet/model.fp16.safetensors", "unet/model.bin", "safety_checker/x.safetensors"):
@@ -82,7 +123,7 @@ def test_only_what_draws_is_copied(tmp_path: Path, data: str) -> None:
 def test_what_must_not_be_added_is_refused_before_anything_is_copied(
     tmp_path: Path, data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_folder(tmp_path / "big", pipeline="StableDiffusionXLPipeline")
+    write_folder(tmp_path / "big", pipeline="StableDiffusionUpscalePipeline")
     (tmp_path / "old.ckpt").write_bytes(b"\x80")
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("")
@@ -260,7 +301,7 @@ def test_a_hubs_refusals_and_silences_leave_nothing(
     def told(address: str) -> str:
         return fails(capsys, "models", "add", address, "--data", data)
 
-    write_folder(hub.folder, pipeline="StableDiffusionXLPipeline")
+    write_folder(hub.folder, pipeline="StableDiffusionUpscalePipeline")
     assert "no code" in told("hf:owner/photo")
     assert "no model 'owner/other'" in told("hf:owner/other")
     assert "names no repository" in told("hf:photo")

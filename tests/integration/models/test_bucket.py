@@ -25,7 +25,7 @@ from sfumato.core.errors import (
     Unavailable,
     UnknownModel,
 )
-from sfumato.core.models import ModelInfo, ModelLayout
+from sfumato.core.models import ModelInfo, ModelKind, ModelLayout
 from tests.support.model_files import SD1, write_safetensors, write_whole_folder
 
 
@@ -195,11 +195,13 @@ async def test_removing_takes_the_manifest_first_and_leaves_nothing(
     await publish(store, write_whole_folder(tmp_path / "photo"))
     await publish(store, write_whole_folder(tmp_path / "photo-2"))
     shelf = BucketShelf(store)
-    assert await shelf.remove("photo") == len(described(tmp_path / "photo").files) + 1
+    assert (
+        await shelf.remove("photo", ModelKind.BASE) == len(described(tmp_path / "photo").files) + 1
+    )
     assert [model.name for model in BucketModelCatalog(store).list()] == ["photo-2"]
     assert all(key.startswith("photo-2/") for key in store.list())
     with pytest.raises(NotFound, match="no model 'photo'"):
-        await shelf.remove("photo")
+        await shelf.remove("photo", ModelKind.BASE)
 
 
 async def test_names_that_are_no_folder_names_are_refused(

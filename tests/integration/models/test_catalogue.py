@@ -13,7 +13,7 @@ import pytest
 from sfumato.adapters.models import FolderModelCatalog
 from sfumato.bootstrap.models import STARTER
 from sfumato.core.errors import ModelRefused, UnknownModel
-from sfumato.core.models import ModelDefaults, ModelInfo, ModelLayout
+from sfumato.core.models import ModelDefaults, ModelInfo, ModelKind, ModelLayout
 from tests.support.model_files import SD1, SD2, write_folder, write_safetensors, write_whole_folder
 
 
@@ -61,17 +61,17 @@ def test_pickles_are_listed_with_the_reason_and_never_opened(tmp_path: Path) -> 
     catalogue = FolderModelCatalog([tmp_path])
     models = by_name(catalogue)
     assert set(models) == {"oldckpt", "oldpt", "oldpth", "oldbin", "half"}
-    for name in models:
+    for name, model in models.items():
         with pytest.raises(ModelRefused, match=r"is a pickle.*Convert it to safetensors"):
-            catalogue.get(name)
+            catalogue.get(name, model.kind)
 
 
 def test_foreign_models_are_listed_by_what_they_are(tmp_path: Path) -> None:
-    write_folder(tmp_path / "big", pipeline="StableDiffusionXLPipeline")
+    write_folder(tmp_path / "big", pipeline="StableDiffusionUpscalePipeline")
     write_safetensors(tmp_path / "style.safetensors", {"lora_unet_down": [1]})
     models = by_name(FolderModelCatalog([tmp_path]))
-    assert "StableDiffusionXLPipeline" in (models["big"].refusal or "")
-    assert "a LoRA" in (models["style"].refusal or "")
+    assert "StableDiffusionUpscalePipeline" in (models["big"].refusal or "")
+    assert (models["style"].kind, models["style"].refusal) == (ModelKind.LORA, None)
 
 
 def test_a_broken_entry_never_hides_others(tmp_path: Path) -> None:

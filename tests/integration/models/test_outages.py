@@ -53,7 +53,7 @@ async def test_a_copy_goes_on_when_the_server_is_back(tmp_path: Path) -> None:
                 begun.set()
 
         async def use() -> bytes:
-            async with cache.hold(catalogue.get("photo"), progress) as local:
+            async with cache.hold([catalogue.get("photo")], progress) as (local,):
                 return (Path(local.path) / "weights.bin").read_bytes()
 
         using = asyncio.create_task(use())

@@ -88,7 +88,7 @@ async def test_a_model_comes_by_presigned_urls_alone(store: ModelStore, tmp_path
             latest=latest,
         )
         model = ModelInfo("photo", "sd1", ModelLayout.DIFFUSERS, "", source="api", files=(file,))
-        async with cache.hold(model, lambda *_: None) as local:
+        async with cache.hold([model], lambda *_: None) as (local,):
             found = await FileSource(Path(local.path)).read(file, 0, len(CONTENT))
     assert found == CONTENT
 

@@ -20,8 +20,9 @@ from sfumato.adapters.remote import (
     to_be_brought,
 )
 from sfumato.core.errors import ModelUnusable
-from sfumato.core.models import ModelFile, ModelInfo
+from sfumato.core.models import ModelFile, ModelInfo, ModelKind, ModelLayout
 from tests.integration.api.serving import context_of, serving
+from tests.support.model_cache import read
 from tests.support.parts import MODEL, House, open_house
 
 CONTENTS = {"model_index.json": b"{}", "unet/config.json": b"x" * 3_000_000, "a b.txt": b""}
@@ -71,9 +72,30 @@ def cache(connection: RemoteConnection, tmp_path: Path) -> ModelCache:
 
 async def test_a_model_is_brought_whole(cache: ModelCache, model: ModelInfo) -> None:
     asked = to_be_brought(replace(model, path=""))
-    async with cache.hold(asked, lambda _done, _total: None) as local:
+    async with cache.hold([asked], lambda _done, _total: None) as (local,):
         for path, content in CONTENTS.items():
             assert (Path(local.path) / path).read_bytes() == content
+
+
+async def test_a_lora_of_a_models_name_is_another(
+    cache: ModelCache, model: ModelInfo, house: House
+) -> None:
+    path = Path(model.path) / "pattern.safetensors"
+    path.write_bytes(b"a LoRA")
+    file = ModelFile(path.name, 6, hashlib.sha256(b"a LoRA").hexdigest())
+    lora = ModelInfo(
+        model.name,
+        "sd1",
+        ModelLayout.CHECKPOINT,
+        str(path),
+        kind=ModelKind.LORA,
+        files=(file,),
+    )
+    house.catalog.models = [model, lora]
+    wanted = [to_be_brought(replace(each, path="")) for each in (model, lora)]
+    async with cache.hold(wanted, lambda _done, _total: None) as (base, beside):
+        assert (Path(base.path) / "model_index.json").read_bytes() == b"{}"
+        assert read(beside.path) == b"a LoRA"
 
 
 async def test_a_model_that_was_replaced_meanwhile_comes_as_it_is_now(
@@ -87,7 +109,7 @@ async def test_a_model_that_was_replaced_meanwhile_comes_as_it_is_now(
         for file in model.files
     ]
     house.catalog.models = [replace(model, files=tuple(files))]
-    async with cache.hold(asked, lambda _done, _total: None) as local:
+    async with cache.hold([asked], lambda _done, _total: None) as (local,):
         assert (Path(local.path) / "unet/config.json").read_bytes() == new
 
 
@@ -96,7 +118,7 @@ async def test_a_file_that_is_not_what_the_catalogue_says_is_refused(
 ) -> None:
     (Path(model.path) / "unet/config.json").write_bytes(b"z" * 3_000_000)
     with pytest.raises(ModelUnusable, match=r"unet/config\.json"):
-        async with cache.hold(to_be_brought(replace(model, path="")), lambda _d, _t: None):
+        async with cache.hold([to_be_brought(replace(model, path=""))], lambda _d, _t: None):
             raise AssertionError("it was served")
 
 

@@ -21,6 +21,7 @@ from sfumato.core.job import (
     JobStatus,
     Timings,
 )
+from sfumato.core.keys import Usage
 from sfumato.core.ports import (
     COUNTED_AHEAD,
     Change,
@@ -64,21 +65,44 @@ class MemoryJobStore:
         except KeyError:
             raise NotFound(f"There is no job {job_id!r}.") from None
 
+    async def find_by_key(self, idempotency_key: str) -> Job | None:
+        return self._jobs.get(self._keys.get(idempotency_key, ""))
+
     async def list(
-        self, *, status: JobStatus | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        status: JobStatus | None = None,
+        owner: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> JobPage:
         before = decode_cursor(cursor) if cursor is not None else None
         jobs = sorted(
             (
                 job
                 for job in self._jobs.values()
-                if status in (None, job.status) and (before is None or _age(job) < before)
+                if status in (None, job.status)
+                and owner in (None, job.owner)
+                and (before is None or _age(job) < before)
             ),
             key=_age,
             reverse=True,
         )
         page = jobs[:limit]
         return JobPage(page, encode_cursor(*_age(page[-1])) if len(jobs) > limit else None)
+
+    def last_event(self, job_id: str) -> int:
+        """The number of its latest event; 0 where there is no such job."""
+        return len(self._events.get(job_id, ()))
+
+    async def usage(self, owner: str, *, since: float) -> Usage:
+        theirs = [job for job in self._jobs.values() if job.owner == owner]
+        recent = [job for job in theirs if job.created_at >= since]
+        return Usage(
+            open_jobs=sum(not job.status.finished for job in theirs),
+            images=sum(job.request.num_images for job in recent),
+            gpu_seconds=sum(job.timings.gpu_seconds for job in recent),
+        )
 
     async def counts(self, runtime: str) -> JobCounts:
         queued = [j for j in self._of(JobStatus.QUEUED) if j.runtime == runtime]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+from sfumato.adapters.models.components import describe_component, is_component, of_component
 from sfumato.adapters.models.describing import (
     MALFORMED,
     PICKLES,
@@ -21,7 +22,8 @@ from sfumato.adapters.models.describing import (
     describe_pickle,
     incomplete,
 )
-from sfumato.adapters.models.folders import free_name
+from sfumato.adapters.models.extras import hinted_kind
+from sfumato.adapters.models.folders import ModelKey, first_usable, free_name
 from sfumato.adapters.models.manifest import MANIFEST, Manifest, decode
 from sfumato.adapters.models.store import ModelStore
 from sfumato.core.errors import (
@@ -31,13 +33,14 @@ from sfumato.core.errors import (
     StartupRefused,
     Unavailable,
 )
+from sfumato.core.finding import choose_model
 from sfumato.core.layout import NETWORKS
-from sfumato.core.models import ModelFile, ModelInfo, ModelLayout, choose_model, files_digest
+from sfumato.core.models import ModelFile, ModelInfo, ModelKind, ModelLayout, files_digest
 
 log = logging.getLogger(__name__)
 
 #: How deep below the URL models are looked for, as in a local folder.
-_DEPTH = 3
+_DEPTH = 4
 #: Seconds after which a listing is made anew, behind the back of whoever asks.
 _MAX_AGE = 5.0
 #: Seconds that :meth:`BucketModelCatalog.refresh` waits for a listing.
@@ -85,7 +88,8 @@ class BucketModelCatalog:
         self._store = store
         self._default = default
         self._described: dict[tuple[str, str], ModelInfo] = {}
-        self._models: dict[str, ModelInfo] = {}
+        self._models: dict[ModelKey, ModelInfo] = {}
+        self._listed: tuple[ModelInfo, ...] = ()
         self._looking = threading.Lock()
         self._failure: SfumatoError | None = None
         #: When the last look that is over began.
@@ -95,11 +99,14 @@ class BucketModelCatalog:
 
     def list(self) -> Sequence[ModelInfo]:
         self._look_behind()
-        return list(self._models.values())
+        return self._listed
 
-    def get(self, name: str | None) -> ModelInfo:
+    def get(self, name: str | None, kind: ModelKind = ModelKind.BASE) -> ModelInfo:
         models = self.list()
-        return choose_model(models, name or self._default or next(iter(self._models), ""))
+        chosen = name if kind is not ModelKind.BASE else name or self._default
+        if chosen is None:
+            return first_usable(models, kind, self._store.place)
+        return choose_model(models, chosen, kind)
 
     async def refresh(self, *, max_age: float = 0.0) -> None:
         asked = time.monotonic()
@@ -151,30 +158,31 @@ class BucketModelCatalog:
         places = list(_places(self._store, self._store.list()))
         with ThreadPoolExecutor(_READERS) as readers:
             infos = list(readers.map(self._read, places))
-        models: dict[str, ModelInfo] = {}
+        models: dict[ModelKey, ModelInfo] = {}
         for info in infos:
-            name = free_name(info.name, models)
-            models[name] = replace(info, name=name)
+            key = free_name(info, models)
+            models[key] = replace(info, name=key[1])
         if not certain and any(
-            model.refusal is not None and name in self._models and not self._models[name].refusal
-            for name, model in models.items()
+            model.refusal is not None and key in self._models and not self._models[key].refusal
+            for key, model in models.items()
         ):
             return False
         self._described = {_key(place): info for place, info in zip(places, infos, strict=True)}
-        self._models = models
+        self._models, self._listed = models, tuple(models.values())
         return True
 
     def _read(self, place: _Place) -> ModelInfo:
         known = self._described.get(_key(place))
         if known is not None:
             return known
-        name = place.name
+        name, where = place.name, f"{place.tree.folder}{place.name}"
         try:
             info = place.describe(place.tree, name)
         except (ModelUnusable, NotFound) as error:
-            info = bare(name, ModelLayout.DIFFUSERS, f"{name} can't be used: {error.message}")
+            refusal = f"{name} can't be used: {error.message}"
+            info = bare(name, ModelLayout.DIFFUSERS, refusal, hinted_kind(where))
         except MALFORMED as error:
-            info = broken(name, ModelLayout.DIFFUSERS, error)
+            info = broken(name, ModelLayout.DIFFUSERS, error, where)
         return replace(info, source=info.source or place.tree.folder)
 
 
@@ -203,14 +211,17 @@ def _places(store: ModelStore, listing: Mapping[str, ModelFile]) -> Iterator[_Pl
 def _roots(listing: Mapping[str, ModelFile]) -> set[str]:
     """Folders that are models, also those of which only parts have arrived."""
     roots = set()
+    names: dict[str, set[str]] = defaultdict(set)
     for key in listing:
         folder = _folder(key)
+        names[folder].add(key.removeprefix(folder))
         if _hidden(key):  # the files of a model that is or will be published above them
             roots.add(key[: key.index("/.") + 1] if "/." in key else "")
         elif key.endswith((f"/{MANIFEST}", "/model_index.json")):
             roots.add(folder)
-        elif folder[:-1].rpartition("/")[2] in NETWORKS:
+        elif folder[:-1].rpartition("/")[2] in NETWORKS and of_component(key.removeprefix(folder)):
             roots.add(_folder(folder[:-1]))
+    roots |= {folder for folder, inside in names.items() if is_component(inside)}
     roots = {root for root in roots if root and root.count("/") <= _DEPTH}
     # The folder of a manifest holds its model's files wherever they lie below.
     return {root for root in roots if not any(above in roots for above in _parents(root[:-1]))}
@@ -222,6 +233,8 @@ def describe_root(tree: BucketTree, name: str) -> ModelInfo:
         if any(_hidden(path) for path in tree.files):
             refusal = incomplete(name, [MANIFEST])
             return bare(name, ModelLayout.DIFFUSERS, refusal)
+        if "model_index.json" not in tree.files and is_component(tree.files):
+            return describe_component(tree, name)
         return describe_folder(tree, name)
     data = tree.read(MANIFEST, 0, tree.files[MANIFEST].size_bytes)
     return _published(tree, name, decode(data))
@@ -259,7 +272,9 @@ def _loose_model(store: ModelStore, key: str, listing: Mapping[str, ModelFile]) 
     pickled = dot + ending.lower() in PICKLES
 
     def describe(tree: BucketTree, _name: str) -> ModelInfo:
-        return describe_pickle(tree.files[path]) if pickled else describe_checkpoint(tree, path)
+        if pickled:
+            return describe_pickle(tree.files[path], key)
+        return describe_checkpoint(tree, path, key)
 
     yield _Place(BucketTree(store, folder, files), path.rpartition(".")[0], describe)
 

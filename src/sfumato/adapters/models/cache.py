@@ -18,7 +18,7 @@ import contextlib
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +32,34 @@ from sfumato.core.ports import BytesProgress
 log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
+
+
+class _NoRoom(Exception):
+    """There is none while others use their models; what is held here may be what they wait for."""
+
+
+class _Counted:
+    """The progress of several models as one.
+
+    Attributes:
+        patient: whether there is nothing held yet that others may wait for.
+    """
+
+    def __init__(self, models: Sequence[ModelInfo], progress: BytesProgress) -> None:
+        self.patient = True
+        self._totals = {files_digest(model.files): _total(model) for model in models}
+        self._done: dict[str, int] = {}
+        self._progress = progress
+
+    def tell(self, digest: str, done: int, total: int) -> None:
+        self._done[digest], self._totals[digest] = done, total
+        self._progress(sum(self._done.values()), sum(self._totals.values()))
+
+    def forget(self, model: ModelInfo) -> None:
+        """Another version comes in its place."""
+        digest = files_digest(model.files)
+        self._totals.pop(digest, None)
+        self._done.pop(digest, None)
 
 
 class ModelCache:
@@ -61,21 +89,57 @@ class ModelCache:
         self._latest = latest
 
     @contextlib.asynccontextmanager
-    async def hold(self, model: ModelInfo, progress: BytesProgress) -> AsyncIterator[ModelInfo]:
+    async def hold(
+        self, models: Sequence[ModelInfo], progress: BytesProgress
+    ) -> AsyncIterator[Sequence[ModelInfo]]:
+        far = [model for model in models if self._far(model)]
+        if far:
+            self._check_budget(models)
+        counted = _Counted(far, progress)
+        while True:
+            counted.patient = True
+            async with contextlib.AsyncExitStack() as held:
+                try:
+                    local = [await self._hold(model, held, counted) for model in models]
+                except _NoRoom:
+                    local = None
+                if local is not None:
+                    yield local
+                    return
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _check_budget(self, models: Sequence[ModelInfo]) -> None:
+        apart = {files_digest(model.files): _total(model) for model in models if model.source}
+        total = sum(apart.values())
+        if total > self._budget:
+            what = (
+                "The model has" if len(apart) == 1 else "The model and what is used beside it have"
+            )
+            raise StorageFull(
+                f"{what} {total:,} bytes, and the cache may hold {self._budget:,}. Raise "
+                "SFUMATO_MODEL_CACHE_BYTES."
+            )
+
+    def _far(self, model: ModelInfo) -> bool:
+        return bool(model.source) and not (self._folder / files_digest(model.files)).is_dir()
+
+    async def _hold(
+        self, model: ModelInfo, held: contextlib.AsyncExitStack, counted: _Counted
+    ) -> ModelInfo:
+        """The model with its path; ``held`` then has the lock that keeps it."""
         if not model.source:
-            yield model
-            return
+            return model
         try:
-            local, lock = await self._bring(model, progress)
+            local, lock = await self._bring(model, counted)
         except ModelUnusable as error:
             newer = await self._replacement(model)
             if newer is None:
                 raise error from None
-            local, lock = await self._bring(newer, progress)
-        try:
-            yield local
-        finally:
-            lock.close()
+            counted.forget(model)
+            local, lock = await self._bring(newer, counted)
+        counted.patient = False
+        held.callback(lock.close)
+        return local
 
     async def _replacement(self, model: ModelInfo) -> ModelInfo | None:
         """What the catalogue has under the model's name by now, if that is another version."""
@@ -86,15 +150,13 @@ class ModelCache:
         same = files_digest(newer.files) == files_digest(model.files)
         return None if same else newer
 
-    async def _bring(
-        self, model: ModelInfo, progress: BytesProgress
-    ) -> tuple[ModelInfo, ModelLock]:
+    async def _bring(self, model: ModelInfo, counted: _Counted) -> tuple[ModelInfo, ModelLock]:
         """The model with its path, and the shared lock that keeps it."""
         digest = files_digest(model.files)
         try:
             lock = self._lock(digest)
             try:
-                await self._ensure(model, digest, lock, progress)
+                await self._ensure(model, digest, lock, counted)
                 lock.mark_used()
             except BaseException:
                 lock.close()
@@ -113,7 +175,7 @@ class ModelCache:
         return replace(model, path=str(self._path_of(model, digest))), lock
 
     async def _ensure(
-        self, model: ModelInfo, digest: str, lock: ModelLock, progress: BytesProgress
+        self, model: ModelInfo, digest: str, lock: ModelLock, counted: _Counted
     ) -> None:
         """Returns with the model in its place and the lock shared."""
         place = self._folder / digest
@@ -125,16 +187,24 @@ class ModelCache:
                 lock.release()
             if not lock.try_exclusive():
                 # Another copies, in this process or in one beside it.
-                progress(await in_thread(_size_of, self._partial / digest), _total(model))
+                if not counted.patient and not self._reservation(digest).exists():
+                    raise _NoRoom  # that one waits for room itself, maybe for what is held here
+                here = await in_thread(_size_of, self._partial / digest)
+                counted.tell(digest, here, _total(model))
                 await asyncio.sleep(_POLL_SECONDS)
             elif not place.is_dir():
-                await self._copy(model, digest, progress)
+                await self._copy(model, digest, counted)
 
-    async def _copy(self, model: ModelInfo, digest: str, progress: BytesProgress) -> None:
+    async def _copy(self, model: ModelInfo, digest: str, counted: _Counted) -> None:
         partial = self._partial / digest
         try:
-            await self._make_room(digest, _total(model))
-            await fetch(self._source_of(model), model.files, partial, progress)
+            await self._make_room(digest, _total(model), patient=counted.patient)
+            await fetch(
+                self._source_of(model),
+                model.files,
+                partial,
+                lambda done, total: counted.tell(digest, done, total),
+            )
             await in_thread(self._settle, digest)
         except ModelUnusable as error:
             await in_thread(self._discard, digest)
@@ -159,15 +229,13 @@ class ModelCache:
         """Holds the bytes that a model on its way will take."""
         return self._partial / f"{digest}.bytes"
 
-    async def _make_room(self, digest: str, total: int) -> None:
-        """Delete what was used least recently until the model fits; waits for models in use."""
-        if total > self._budget:
-            raise StorageFull(
-                f"The model has {total:,} bytes, and the cache may hold {self._budget:,}. Raise "
-                "SFUMATO_MODEL_CACHE_BYTES."
-            )
+    async def _make_room(self, digest: str, total: int, *, patient: bool) -> None:
+        """Delete what was used least recently until the model fits. Waits for models in use, or,
+        if not ``patient``, raises ``_NoRoom``."""
         waited = False
         while not await in_thread(self._try_room, digest, total):
+            if not patient:
+                raise _NoRoom
             if not waited:
                 log.warning("every model in %s is in use; waiting for room", self._folder)
             waited = True

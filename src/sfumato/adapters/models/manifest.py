@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sfumato.core.errors import ModelUnusable
-from sfumato.core.models import ModelDefaults, ModelFile, ModelInfo, ModelLayout
+from sfumato.core.models import ModelDefaults, ModelFile, ModelInfo, ModelKind, ModelLayout
 
 MANIFEST = "sfumato-manifest.json"
 _FORMAT = 1
@@ -38,6 +38,7 @@ class Manifest:
             "folder": self.folder,
             "model": {
                 **{key: getattr(model, key) for key in _TEXTS},
+                "kind": model.kind,
                 "layout": model.layout,
                 "size_bytes": model.size_bytes,
                 "memory_bytes": model.memory_bytes,
@@ -77,6 +78,8 @@ def _model(content: Mapping[str, Any]) -> ModelInfo:
         title=str(told["title"]),
         description=str(told["description"]),
         license=str(told["license"]),
+        # Manifests of before there were other kinds tell none.
+        kind=ModelKind(told.get("kind", ModelKind.BASE)),
         layout=ModelLayout(told["layout"]),
         path="",
         size_bytes=int(told["size_bytes"]),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from sfumato.adapters.models.buckets import BucketTree, describe_root
+from sfumato.adapters.models.components import describe_component, is_component
 from sfumato.adapters.models.describing import (
     MALFORMED,
     PICKLES,
@@ -48,7 +49,7 @@ def from_disk(path: Path) -> Origin:
         return Origin(info, _opened(FileSource(path)), path)
     beside = (path, path.with_suffix(".json"), path.with_suffix(".yaml"))
     tree = FolderTree(path.parent, [file for file in beside if file.is_file()])
-    info = _usable_file(tree, path.name, str(path))
+    info = _usable_file(tree, path.name, path.as_posix())
     return Origin(info, _opened(FileSource(path.parent)), path.parent)
 
 
@@ -63,7 +64,8 @@ def from_bucket(url: str, options: Mapping[str, str]) -> Origin:
         return Origin(_usable_file(tree, last, url), _opened(BucketSource(store, "")))
     if not tree.files:
         raise NotFound(f"There is nothing at {store.place}.")
-    if not any(name in tree.files for name in ("model_index.json", "sfumato-manifest.json")):
+    marks = ("model_index.json", "sfumato-manifest.json")
+    if not any(name in tree.files for name in marks) and not is_component(tree.files):
         raise _no_model(store.place)
     info = _checked(describe_root(tree, last))
     return Origin(replace(info, source=""), _opened(BucketSource(store, info.source)))
@@ -76,7 +78,8 @@ def from_hub(address: str) -> Origin:
     """
     tree = HubTree(address)
     if tree.file is not None:
-        return Origin(_usable_file(tree, tree.file, f"hf:{address}"), tree.source)
+        where = f"{tree.name}/{tree.file}"
+        return Origin(_usable_file(tree, tree.file, where, f"hf:{address}"), tree.source)
     return Origin(_usable(tree, tree.name, f"hf:{address}"), tree.source)
 
 
@@ -87,10 +90,11 @@ def _opened(
 
 
 def _usable(tree: Tree, name: str, place: str) -> ModelInfo:
-    """The model in diffusers' layout, or the only checkpoint, of a folder."""
-    if "model_index.json" in tree.files:
+    """The model in diffusers' layout, the network, or the only file of weights, of a folder."""
+    whole = "model_index.json" in tree.files
+    if whole or is_component(tree.files):
         try:
-            return _checked(describe_folder(tree, name))
+            return _checked((describe_folder if whole else describe_component)(tree, name))
         except MALFORMED as error:
             return _checked(broken(name, ModelLayout.DIFFUSERS, error))
     endings = (".safetensors", *PICKLES)
@@ -98,23 +102,31 @@ def _usable(tree: Tree, name: str, place: str) -> ModelInfo:
     weights = [path for path in single if path.endswith(".safetensors")]
     if len(weights) > 1:
         raise InvalidRequest(
-            f"{place} holds several checkpoints; name one of them.", accepted=sorted(weights)
+            f"{place} holds several files of weights; name one of them.", accepted=sorted(weights)
         )
     if not single:
         raise _no_model(place)
-    return _usable_file(tree, (weights or single)[0], place)
+    chosen = (weights or single)[0]
+    return _usable_file(tree, chosen, f"{name}/{chosen}", place)
 
 
-def _usable_file(tree: Tree, path: str, place: str) -> ModelInfo:
+def _usable_file(tree: Tree, path: str, where: str, place: str = "") -> ModelInfo:
+    """The model in one file.
+
+    Args:
+        where: the file with its folders, which may tell what it is for.
+        place: what the user gave, where that is not ``where``.
+    """
+    place = place or where
     if path not in tree.files:
         raise NotFound(f"There is nothing at {place}.")
     ending = PurePosixPath(path).suffix.lower()
     if ending in PICKLES:
-        return _checked(describe_pickle(tree.files[path]))
+        return _checked(describe_pickle(tree.files[path], where))
     if ending != ".safetensors":
         raise _no_model(place)
     try:
-        return _checked(describe_checkpoint(tree, path))
+        return _checked(describe_checkpoint(tree, path, where))
     except ModelUnusable as error:
         raise ModelRefused(f"It can't be added: {error.message}", field="model") from None
     except MALFORMED as error:
@@ -130,5 +142,5 @@ def _checked(info: ModelInfo) -> ModelInfo:
 def _no_model(place: str) -> InvalidRequest:
     return InvalidRequest(
         f"{place} is no model.",
-        accepted="a folder with model_index.json, or a .safetensors checkpoint",
+        accepted="a folder with model_index.json, a network's folder, or a .safetensors file",
     )

@@ -2,7 +2,8 @@
 
 In a bucket the files of each version lie in a folder of their own, and the manifest is written
 last: whoever looks sees the version before or the one after. In a local folder the model is
-copied beside its place and renamed into it.
+copied beside its place and renamed into it. Base models lie at the top, other kinds in a folder for
+each, so that names need be unique within a kind alone.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from sfumato.adapters.models.extras import SHELF_FOLDERS
 from sfumato.adapters.models.fetching import fetch, in_thread, synchronise
 from sfumato.adapters.models.manifest import MANIFEST, Manifest
 from sfumato.adapters.models.sources import FileSource
 from sfumato.adapters.models.store import ModelStore
 from sfumato.core.errors import Conflict, InvalidRequest, NotFound
-from sfumato.core.models import ModelFile, ModelInfo
+from sfumato.core.finding import KIND_WORDS
+from sfumato.core.models import ModelFile, ModelInfo, ModelKind
 from sfumato.core.ports import BytesProgress
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -38,14 +41,14 @@ class ModelShelf(Protocol):
         """Publish ``model.files`` out of ``folder``.
 
         Raises:
-            Conflict: there is a model of that name, and it is not to be replaced.
+            Conflict: there is one of that kind and name, and it is not to be replaced.
             InvalidRequest: the name can't be a folder's.
         """
         ...
 
-    async def holds(self, name: str) -> bool: ...
+    async def holds(self, name: str, kind: ModelKind) -> bool: ...
 
-    async def remove(self, name: str) -> int:
+    async def remove(self, name: str, kind: ModelKind) -> int:
         """Take a model out; answers how many files it had. Raises ``NotFound``."""
         ...
 
@@ -59,10 +62,10 @@ class BucketShelf:
     async def add(
         self, model: ModelInfo, folder: Path, progress: BytesProgress, *, replacing: bool
     ) -> ModelInfo:
-        root = f"{checked_name(model.name)}/"
-        before = await self._keys(model.name)
+        root = f"{SHELF_FOLDERS[model.kind]}{checked_name(model.name)}/"
+        before = await self._keys(model.name, model.kind)
         if not replacing and not all(map(_unfinished, before)):
-            raise already_there(model.name)
+            raise already_there(model)
         model = replace(model, files=await digests(folder, model.files))
         version = f".{model.sha256[:16]}"
         counted = _Counter(model.files, progress)
@@ -84,24 +87,25 @@ class BucketShelf:
         await self._delete([key for key in before if key not in kept])
         return replace(model, path="", source=f"{root}{version}/")
 
-    async def holds(self, name: str) -> bool:
-        return not all(map(_unfinished, await self._keys(name)))
+    async def holds(self, name: str, kind: ModelKind) -> bool:
+        return not all(map(_unfinished, await self._keys(name, kind)))
 
-    async def remove(self, name: str) -> int:
-        keys = await self._keys(name)
+    async def remove(self, name: str, kind: ModelKind) -> int:
+        keys = await self._keys(name, kind)
         if not keys:
-            raise NotFound(f"There is no model {name!r} in {self._store.place}.")
+            raise NotFound(f"There is no {KIND_WORDS[kind]} {name!r} in {self._store.place}.")
         # What makes the model whole goes first: from then on nobody begins to use it.
         marks = [key for key in keys if key.endswith((f"/{MANIFEST}", "/model_index.json"))]
         await self._delete(marks)
         await self._delete([key for key in keys if key not in marks])
         return len(keys)
 
-    async def _keys(self, name: str) -> list[str]:
+    async def _keys(self, name: str, kind: ModelKind) -> list[str]:
         """Every object of a model: its folder's, or the single file's and those beside it."""
-        single = {f"{name}{ending}" for ending in (".safetensors", ".json", ".yaml")}
+        place = f"{SHELF_FOLDERS[kind]}{name}"
+        single = {f"{place}{ending}" for ending in (".safetensors", ".json", ".yaml")}
         listing = await asyncio.to_thread(self._store.list)
-        return [key for key in listing if key.startswith(f"{name}/") or key in single]
+        return [key for key in listing if key.startswith(f"{place}/") or key in single]
 
     async def _delete(self, keys: Sequence[str]) -> None:
         for first in range(0, len(keys), _DELETES):
@@ -117,9 +121,9 @@ class FolderShelf:
     async def add(
         self, model: ModelInfo, folder: Path, progress: BytesProgress, *, replacing: bool
     ) -> ModelInfo:
-        place = self._folder / checked_name(model.name)
-        if self._paths(model.name) and not replacing:
-            raise already_there(model.name)
+        place = self._folder / SHELF_FOLDERS[model.kind] / checked_name(model.name)
+        if self._paths(model.name, model.kind) and not replacing:
+            raise already_there(model)
         model = replace(model, files=await digests(folder, model.files))
         coming = self._folder / f".adding-{model.name}-{model.sha256[:16]}"
         try:
@@ -127,28 +131,30 @@ class FolderShelf:
             coming.mkdir(parents=True)
             await fetch(FileSource(folder), model.files, coming, progress)
             (coming / MANIFEST).write_bytes(Manifest(model).encode())
-            await in_thread(self._put_in_place, model.name, coming, place)
+            await in_thread(self._put_in_place, model, coming, place)
         finally:
             await in_thread(_remove, coming)
         return replace(model, path=str(place))
 
-    async def holds(self, name: str) -> bool:
-        return bool(self._paths(name))
+    async def holds(self, name: str, kind: ModelKind) -> bool:
+        return bool(self._paths(name, kind))
 
-    async def remove(self, name: str) -> int:
-        paths = self._paths(name)
+    async def remove(self, name: str, kind: ModelKind) -> int:
+        paths = self._paths(name, kind)
         if not paths:
-            raise NotFound(f"There is no model {name!r} in {self._folder}.")
+            raise NotFound(f"There is no {KIND_WORDS[kind]} {name!r} in {self._folder}.")
         return await in_thread(self._take_away, paths)
 
-    def _paths(self, name: str) -> list[Path]:
+    def _paths(self, name: str, kind: ModelKind) -> list[Path]:
         endings = ("", ".safetensors", ".json", ".yaml")
-        paths = [self._folder / f"{name}{ending}" for ending in endings]
+        paths = [self._folder / SHELF_FOLDERS[kind] / f"{name}{ending}" for ending in endings]
         return [path for path in paths if path.exists()]
 
-    def _put_in_place(self, name: str, coming: Path, place: Path) -> None:
-        self._take_away(self._paths(name))
+    def _put_in_place(self, model: ModelInfo, coming: Path, place: Path) -> None:
+        self._take_away(self._paths(model.name, model.kind))
+        place.parent.mkdir(exist_ok=True)
         coming.rename(place)
+        synchronise(place.parent)
         synchronise(self._folder)
 
     def _take_away(self, paths: Sequence[Path]) -> int:
@@ -169,19 +175,20 @@ def _unfinished(key: str) -> bool:
 
 
 def checked_name(name: str) -> str:
-    if _NAME.fullmatch(name) is None:
+    if _NAME.fullmatch(name) is None or f"{name}/" in SHELF_FOLDERS.values():
         raise InvalidRequest(
             f"{name!r} can't be a model's name in the store.",
             field="name",
-            accepted="letters, digits, '.', '_' and '-'; give another with --name",
+            accepted="letters, digits, '.', '_' and '-', and not the name of a kind's own folder; "
+            "give another with --name",
         )
     return name
 
 
-def already_there(name: str) -> Conflict:
+def already_there(model: ModelInfo) -> Conflict:
     return Conflict(
-        f"There is a model {name!r} already, and it is as it was. Replace it with "
-        "--replace, or give this one another name with --name."
+        f"The {KIND_WORDS[model.kind]} {model.name!r} is there already, and it is as it was. "
+        "Replace it with --replace, or give this one another name with --name."
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -92,18 +92,26 @@ class RemoteAssignments:
             body = {"runtime": self._runtime, "wait": wait, "holding": self._holding()}
             claimed = await self._connection.call("POST", "/claim", body, patience=left)
             if claimed is not None:
-                return await self._assignment(claimed)
+                assignment = await self._assignment(claimed)
+                if assignment is not None:
+                    return assignment
+                continue
             if left <= wait:
                 return None
 
     def _holding(self) -> list[dict[str, Any]]:
         return [{"job_id": job_id, "attempt": attempt} for job_id, attempt in self._held]
 
-    async def _assignment(self, claimed: Mapping[str, Any]) -> Assignment:
+    async def _assignment(self, claimed: Mapping[str, Any]) -> Assignment | None:
+        """None: the pictures of the job can't be had here, and the service knows."""
         try:
             job = wire.job_from_data(claimed["job"])
             model = self._locate(wire.model_from_data(claimed["model"]))
+            extras = tuple(self._locate(wire.model_from_data(each)) for each in claimed["extras"])
             urls = [str(url) for url in claimed["checkpoint"]]
+            inputs = {
+                image.sha256: str(claimed["inputs"][image.sha256]) for image in job.request.inputs()
+            }
         except (KeyError, TypeError, ValueError, InvalidRequest) as error:
             raise Unavailable(
                 f"The service gave a job that this version can't read ({type(error).__name__}). "
@@ -112,11 +120,28 @@ class RemoteAssignments:
         key, now = (job.id, job.attempt), self._clock.monotonic()
         self._held[key] = _Held(asked_at=now, confirmed_at=now)
         try:
-            return Assignment(job, model, await self._checkpoint(job, urls))
+            return await self._with_files(Assignment(job, model, extras=extras), urls, inputs)
         except BaseException:
             # Nobody takes it on: the service may give it again, or to others once we leave.
             del self._held[key]
             raise
+
+    async def _with_files(
+        self, assignment: Assignment, checkpoint: Sequence[str], inputs: Mapping[str, str]
+    ) -> Assignment | None:
+        files = {}
+        for sha256, url in inputs.items():
+            try:
+                files[sha256] = await self._connection.get(url, patience=self._lease / 6)
+            except (NotFound, InvalidRequest, Unavailable) as error:
+                await self.fail(assignment, JobError.of(error), retryable=True)
+                return None
+            except _NOT_OURS as error:
+                log.debug("job %s: %s", assignment.job.id, error)
+                self._held.pop(_key(assignment), None)
+                return None
+        slots = await self._checkpoint(assignment.job, checkpoint)
+        return replace(assignment, checkpoint=slots, inputs=files)
 
     async def _checkpoint(self, job: Job, urls: Sequence[str]) -> dict[int, bytes]:
         slots = {}

@@ -24,7 +24,7 @@ class RemoteModelUrls:
     async def url_of(self, file: ModelFile, renew: bool) -> str:  # noqa: FBT001 - called by position
         """Raises ``ModelUnusable`` when the service no longer has the file."""
         if renew or file.path not in self._urls:
-            answer = await self._connection.call("GET", f"/models/{quote(self._model.name)}")
+            answer = await self._connection.call("GET", _path(self._model))
             found = [] if answer is None else answer["files"]
             self._urls = {item["path"]: self._connection.resolved(item["url"]) for item in found}
         if file.path not in self._urls:
@@ -39,7 +39,7 @@ def to_be_brought(model: ModelInfo) -> ModelInfo:
 
 async def latest_model(connection: RemoteConnection, model: ModelInfo) -> ModelInfo:
     """What the service says of the model's files by now."""
-    answer = await connection.call("GET", f"/models/{quote(model.name)}")
+    answer = await connection.call("GET", _path(model))
     files = [] if answer is None else answer["files"]
     return replace(
         model,
@@ -48,3 +48,7 @@ async def latest_model(connection: RemoteConnection, model: ModelInfo) -> ModelI
             for item in files
         ),
     )
+
+
+def _path(model: ModelInfo) -> str:
+    return f"/models/{quote(model.name)}?kind={model.kind.value}"

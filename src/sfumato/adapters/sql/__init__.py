@@ -1,9 +1,19 @@
-"""The job store and the queue in SQL, through SQLAlchemy Core: SQLite now, PostgreSQL to come."""
+"""The job store, the queue and the keys in SQL, through SQLAlchemy Core: SQLite and PostgreSQL."""
 
+from sfumato.adapters.sql.api_keys import SqlApiKeys
 from sfumato.adapters.sql.database import Database
 from sfumato.adapters.sql.queue import SqlJobQueue
 from sfumato.adapters.sql.store import SqlJobStore
 from sfumato.adapters.sql.tokens import SqlWorkerTokens
+from sfumato.adapters.sql.webhooks import SqlWebhookStore
 from sfumato.adapters.sql.workers import SqlWorkerRegistry
 
-__all__ = ["Database", "SqlJobQueue", "SqlJobStore", "SqlWorkerRegistry", "SqlWorkerTokens"]
+__all__ = [
+    "Database",
+    "SqlApiKeys",
+    "SqlJobQueue",
+    "SqlJobStore",
+    "SqlWebhookStore",
+    "SqlWorkerRegistry",
+    "SqlWorkerTokens",
+]

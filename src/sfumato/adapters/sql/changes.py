@@ -93,6 +93,7 @@ def end(
     """End the job, if it meets the guard: its final status, the terminal event, no more previews."""
     if timings is not None:
         values["timings"] = document(timings)
+        values["gpu_seconds"] = timings.gpu_seconds
     row = change(
         connection,
         statement,

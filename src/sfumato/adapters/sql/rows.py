@@ -50,6 +50,8 @@ def job_values(job: Job, idempotency_key: str | None) -> dict[str, Any]:
         "images": "[]",
         "timings": document(job.timings),
         "notes": json.dumps(job.notes),
+        "owner": job.owner,
+        "num_images": job.request.num_images,
     }
 
 
@@ -58,7 +60,7 @@ def job_of(row: Row[Any]) -> Job:
     return Job(
         id=row.id,
         request=GenerationRequest.from_dict(json.loads(row.request)),
-        settings=Settings(**json.loads(row.settings)),
+        settings=Settings.from_dict(json.loads(row.settings)),
         runtime=row.runtime,
         status=JobStatus(row.status),
         created_at=row.created_at,
@@ -77,6 +79,7 @@ def job_of(row: Row[Any]) -> Job:
         notes=tuple(json.loads(row.notes)),
         checkpoint=row.checkpoint,
         traceparent=row.traceparent,
+        owner=row.owner,
     )
 
 

@@ -62,10 +62,16 @@ jobs = Table(
     Column("error", Text),
     Column("timings", Text, nullable=False),
     Column("notes", Text, nullable=False),
+    #: The key that made it; None where none was asked for.
+    Column("owner", String(64)),
+    Column("num_images", Integer, nullable=False, server_default="1"),
+    #: Seconds of loading and denoising, once it has succeeded.
+    Column("gpu_seconds", _Seconds),
     Index(None, "created_at", "id"),
     Index(None, "runtime", "status", "priority", "created_at"),
     Index(None, "status", "created_at"),
     Index(None, "finished_at"),
+    Index(None, "owner", "created_at"),
 )
 
 attempts = Table(
@@ -140,4 +146,61 @@ workers = Table(
     Column("started_at", _Seconds, nullable=False),
     Column("seen_at", _Seconds, nullable=False),
     Index(None, "seen_at"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("name", String(255), nullable=False),
+    #: SHA-256 of the key, in hex. The key itself is kept nowhere.
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("scopes", Text, nullable=False),
+    Column("models", Text, nullable=False),
+    Column("runtimes", Text, nullable=False),
+    Column("limits", Text, nullable=False),
+    Column("webhook", Text),
+    Column("created_at", _Seconds, nullable=False),
+    Column("expires_at", _Seconds),
+    Column("revoked_at", _Seconds),
+    Column("used_at", _Seconds),
+)
+
+#: Made before its job, so it can't refer to it; what has none is dropped later.
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("webhook", Text, nullable=False),
+    Column("owner", String(64)),
+    Column("created_at", _Seconds, nullable=False),
+    Column("state", String(16), nullable=False),
+    #: Number of the last event that was told.
+    Column("after", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("failing_since", _Seconds),
+    Column("next_at", _Seconds, nullable=False),
+    Index(None, "state", "next_at"),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("seq", _Serial, primary_key=True, autoincrement=True),
+    Column("job_id", ForeignKey(webhooks.c.job_id, ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("event", String(16), nullable=False),
+    Column("at", _Seconds, nullable=False),
+    Column("status", Integer),
+    Column("error", Text),
+    Index(None, "job_id", "seq"),
+    sqlite_autoincrement=True,
+)
+
+#: What the service signs with; made once, by whoever needs it first.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
 )

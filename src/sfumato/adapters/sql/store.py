@@ -24,6 +24,7 @@ from sfumato.core.job import (
     JobStatus,
     Timings,
 )
+from sfumato.core.keys import Usage
 from sfumato.core.ports import COUNTED_AHEAD, Change, JobCounts, JobPage, Lease
 
 _NEW_ATTEMPT = attempts.insert()
@@ -48,6 +49,13 @@ _AHEAD = select(jobs.c.id).where(
     ),
 )
 _COUNT_AHEAD = select(func.count()).select_from(_AHEAD.limit(COUNTED_AHEAD).subquery())
+_IS_OPEN = jobs.c.status.in_([JobStatus.QUEUED.value, JobStatus.RUNNING.value])
+_IS_RECENT = jobs.c.created_at >= bindparam("since")
+_USAGE = select(
+    func.count().filter(_IS_OPEN).label("open_jobs"),
+    func.coalesce(func.sum(jobs.c.num_images).filter(_IS_RECENT), 0).label("images"),
+    func.coalesce(func.sum(jobs.c.gpu_seconds).filter(_IS_RECENT), 0.0).label("gpu_seconds"),
+).where(jobs.c.owner == bindparam("of_owner"), or_(_IS_OPEN, _IS_RECENT))
 _LEASES = select(jobs.c.id, jobs.c.attempt, jobs.c.lease_until).where(
     jobs.c.status == JobStatus.RUNNING.value
 )
@@ -72,12 +80,24 @@ class SqlJobStore:
     async def get(self, job_id: str) -> Job:
         return await self._database.read(lambda connection: _get(connection, job_id))
 
+    async def find_by_key(self, idempotency_key: str) -> Job | None:
+        values = {"key": idempotency_key}
+        row = await self._database.read(lambda c: c.execute(_OF_KEY, values).one_or_none())
+        return None if row is None else job_of(row)
+
     async def list(
-        self, *, status: JobStatus | None = None, limit: int = 50, cursor: str | None = None
+        self,
+        *,
+        status: JobStatus | None = None,
+        owner: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
     ) -> JobPage:
         statement = select(jobs).order_by(jobs.c.created_at.desc(), jobs.c.id.desc())
         if status is not None:
             statement = statement.where(jobs.c.status == status.value)
+        if owner is not None:
+            statement = statement.where(jobs.c.owner == owner)
         if cursor is not None:
             statement = statement.where(
                 tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*decode_cursor(cursor))
@@ -86,6 +106,11 @@ class SqlJobStore:
         page = found[:limit]
         more = len(found) > limit
         return JobPage(page, encode_cursor(page[-1].created_at, page[-1].id) if more else None)
+
+    async def usage(self, owner: str, *, since: float) -> Usage:
+        values = {"of_owner": owner, "since": since}
+        row = await self._database.read(lambda c: c.execute(_USAGE, values).one())
+        return Usage(row.open_jobs, row.images, row.gpu_seconds)
 
     async def counts(self, runtime: str) -> JobCounts:
         values = {"of_runtime": runtime}
