@@ -5,8 +5,10 @@ Precedence: what the command line says, then ``SFUMATO_…`` variables, then the
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -24,7 +26,8 @@ from pydantic import (
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sfumato.core.errors import StartupRefused
-from sfumato.core.request import Limits
+from sfumato.core.request import Determinism, Limits
+from sfumato.core.safety import Safety, SafetyRule
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Seconds = Annotated[float, Field(gt=0)]
@@ -62,6 +65,14 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     #: 0 takes a free port.
     port: _Port = 8080
+
+    #: Whether callers need a key; None: wherever ``host`` is not this machine alone.
+    require_key: bool | None = None
+
+    #: Whether addresses that callers name may be http beside https, and the private networks, as
+    #: ["10.0.0.0/8"], in which they may lie all the same.
+    web_plain_http: bool = False
+    web_networks: tuple[IPv4Network | IPv6Network, ...] = ()
 
     #: Where jobs are kept: sqlite:///path or postgresql://…; None: ``sfumato.db`` in the data folder.
     database_url: str | None = Field(default=None, repr=False)
@@ -120,8 +131,18 @@ class Settings(BaseSettings):
     #: going first; None: what is free.
     model_memory_bytes: Annotated[int, Field(ge=1)] | None = None
 
+    #: How exact pictures are whose requests don't say: fast or strict.
+    determinism: Determinism = Determinism.FAST
+    #: What becomes of pictures that a safety checker finds unsafe: off, nobody looks; flag, the job
+    #: and the recipe say so; block, they are not delivered. None: flag, where there is a checker.
+    safety: Safety | None = None
+    #: A safety checker among the models, for every model; None: the one in each model's folder.
+    safety_checker: str | None = None
+    #: Answer a request that was drawn before with copies of its pictures.
+    result_cache: bool = False
     max_side: Annotated[int, Field(ge=8)] = Limits().max_side
     max_pixel_steps: Annotated[int, Field(ge=1)] = Limits().max_pixel_steps
+    max_result_side: Annotated[int, Field(ge=8)] = Limits().max_result_side
     max_queued: Annotated[int, Field(ge=1)] = 10_000
     #: Days for which finished jobs and their pictures are kept; None: for ever.
     retention_days: Annotated[float, Field(gt=0)] | None = None
@@ -167,8 +188,22 @@ class Settings(BaseSettings):
             ) from None
 
     @property
+    def safety_rule(self) -> SafetyRule:
+        return SafetyRule(self.safety, self.safety_checker)
+
+    @property
     def limits(self) -> Limits:
-        return Limits(max_side=self.max_side, max_pixel_steps=self.max_pixel_steps)
+        return Limits(
+            max_side=self.max_side,
+            max_pixel_steps=self.max_pixel_steps,
+            max_result_side=self.max_result_side,
+        )
+
+    @property
+    def key_required(self) -> bool:
+        if self.require_key is not None:
+            return self.require_key
+        return not _is_loopback(self.host)
 
     @property
     def resolved_database_url(self) -> str:
@@ -210,6 +245,13 @@ class Settings(BaseSettings):
             for name in self.model_fields_set - {"connect", "token"}
         }
         return {**os.environ, **given}
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _as_variable(value: Any) -> str:

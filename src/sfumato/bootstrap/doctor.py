@@ -7,6 +7,7 @@ import importlib.util
 import os
 import platform
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,8 @@ from sfumato.bootstrap.parts import SystemClock, runtimes_of
 from sfumato.bootstrap.queues import open_broker
 from sfumato.bootstrap.tasks import open_tasks
 from sfumato.core.errors import SfumatoError
+from sfumato.core.finding import KIND_WORDS
+from sfumato.core.models import ModelKind
 from sfumato.settings import Settings
 
 _ENGINE_PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "pillow", "numpy")
@@ -170,9 +173,15 @@ def _models(settings: Settings) -> Iterator[Finding]:
         yield Finding("models", place, error.message)
         return
     yield Finding("models", place)
-    for model in models:
+    bases = [model for model in models if model.kind is ModelKind.BASE]
+    for model in bases:
         yield Finding(f"model {model.name}", model.title or model.family, model.refusal)
-    if settings.default_model not in {model.name for model in models}:
+    for kind, count in Counter(model.kind for model in models).items():
+        refused = sum(model.refusal is not None for model in models if model.kind is kind)
+        if kind is not ModelKind.BASE:
+            beside = f", {refused} refused: `sfumato models list --kind {kind}`" if refused else ""
+            yield Finding(f"{KIND_WORDS[kind]}s", f"{count}{beside}")
+    if settings.default_model not in {model.name for model in bases}:
         yield Finding(
             "default model",
             settings.default_model,

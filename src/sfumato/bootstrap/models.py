@@ -18,7 +18,7 @@ import sfumato
 from sfumato.adapters.models import FolderModelCatalog
 from sfumato.bootstrap.images import bucket_options
 from sfumato.core.errors import StartupRefused
-from sfumato.core.models import ModelInfo
+from sfumato.core.models import ModelInfo, ModelKind
 from sfumato.core.ports import BytesProgress, ModelCatalog, ModelFiles
 from sfumato.settings import Settings
 
@@ -74,7 +74,7 @@ def open_model_files(settings: Settings, catalog: ModelCatalog) -> ModelFiles | 
 
     async def latest(model: ModelInfo) -> ModelInfo:
         await catalog.refresh()
-        return catalog.get(model.name)
+        return catalog.get(model.name, model.kind)
 
     return ModelCache(
         settings.resolved_model_cache,
@@ -124,8 +124,8 @@ async def _add(
     from sfumato.adapters.models.fetching import fetch  # noqa: PLC0415
     from sfumato.adapters.models.publishing import already_there, checked_name  # noqa: PLC0415
 
-    if await shelf.holds(checked_name(model.name)) and not replacing:
-        raise already_there(model.name)
+    if await shelf.holds(checked_name(model.name), model.kind) and not replacing:
+        raise already_there(model)
     if origin.folder is not None:
         return await shelf.add(model, origin.folder, progress("copying"), replacing=replacing)
     settings.data.mkdir(parents=True, exist_ok=True)
@@ -138,13 +138,13 @@ async def _add(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def remove_model(settings: Settings, name: str) -> int:
+def remove_model(settings: Settings, name: str, kind: ModelKind) -> int:
     """Delete a model from where this service keeps its models; answers how many files it had.
 
     Raises:
-        NotFound: there is none of that name.
+        NotFound: there is none of that kind and name.
     """
-    return asyncio.run(open_shelf(settings).remove(name))
+    return asyncio.run(open_shelf(settings).remove(name, kind))
 
 
 def open_shelf(settings: Settings) -> ModelShelf:

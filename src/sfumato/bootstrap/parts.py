@@ -7,27 +7,39 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from sfumato.adapters.sql import Database, SqlJobStore, SqlWorkerRegistry, SqlWorkerTokens
+from sfumato.adapters.sql import (
+    Database,
+    SqlApiKeys,
+    SqlJobStore,
+    SqlWebhookStore,
+    SqlWorkerRegistry,
+    SqlWorkerTokens,
+)
+from sfumato.adapters.web_client import GuardedWebClient
 from sfumato.bootstrap.clock import SystemClock
 from sfumato.bootstrap.images import open_images
 from sfumato.bootstrap.models import open_catalog, open_model_files
 from sfumato.bootstrap.queues import open_queue
 from sfumato.core.ports import (
+    ApiKeys,
     Clock,
     ImageStore,
     JobQueue,
     JobStore,
     ModelCatalog,
     ModelFiles,
+    WebClient,
+    WebhookStore,
     WorkerRegistry,
     WorkerTokens,
 )
 from sfumato.core.runtimes import Runtime
+from sfumato.services.result_cache import ResultCache
 from sfumato.services.submission import Submission
 from sfumato.services.watching import JobWatcher
 from sfumato.settings import Settings
 
-__all__ = ["Parts", "SystemClock", "open_parts", "runtimes_of", "submission_of"]
+__all__ = ["Parts", "SystemClock", "open_parts", "results_of", "runtimes_of", "submission_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +54,11 @@ class Parts:
     model_files: ModelFiles | None
     runtimes: tuple[Runtime, ...]
     watcher: JobWatcher
+    keys: ApiKeys
     tokens: WorkerTokens
     workers: WorkerRegistry
+    web: WebClient
+    hooks: WebhookStore
 
 
 @contextlib.asynccontextmanager
@@ -78,8 +93,13 @@ async def open_parts(settings: Settings, *, clock: Clock | None = None) -> Async
             model_files=open_model_files(settings, catalog),
             runtimes=runtimes,
             watcher=watcher,
+            keys=SqlApiKeys(database),
             tokens=SqlWorkerTokens(database),
             workers=SqlWorkerRegistry(database),
+            hooks=SqlWebhookStore(database),
+            web=await stack.enter_async_context(
+                GuardedWebClient(plain_http=settings.web_plain_http, networks=settings.web_networks)
+            ),
         )
 
 
@@ -88,11 +108,25 @@ def submission_of(settings: Settings, parts: Parts) -> Submission:
     return Submission(
         store=parts.store,
         queue=parts.queue,
+        images=parts.images,
         catalog=parts.catalog,
         runtimes=parts.runtimes,
         clock=parts.clock,
         limits=settings.limits,
         max_queued=settings.max_queued,
+        determinism=settings.determinism,
+        safety=settings.safety_rule,
+        hooks=parts.hooks,
+        results=results_of(settings, parts),
+    )
+
+
+def results_of(settings: Settings, parts: Parts) -> ResultCache | None:
+    """What remembers the pictures of jobs, where the operator wants that."""
+    if not settings.result_cache:
+        return None
+    return ResultCache(
+        store=parts.store, images=parts.images, catalog=parts.catalog, clock=parts.clock
     )
 
 

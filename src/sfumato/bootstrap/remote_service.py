@@ -5,7 +5,7 @@ from __future__ import annotations
 from sfumato.adapters.models.reader import CatalogModelReader
 from sfumato.api.context import RemoteParts
 from sfumato.bootstrap.models import open_model_store
-from sfumato.bootstrap.parts import Parts
+from sfumato.bootstrap.parts import Parts, results_of
 from sfumato.services.execution import Execution
 from sfumato.services.remote_work import RemoteWork
 from sfumato.services.worker_access import WorkerAccess
@@ -26,6 +26,8 @@ def open_remote(settings: Settings, parts: Parts) -> RemoteParts:
             watcher=parts.watcher,
             clock=parts.clock,
             lease=settings.lease,
+            reads_inputs=False,
+            results=results_of(settings, parts),
         )
 
     work = RemoteWork(

@@ -15,6 +15,7 @@ from sfumato.adapters.processes import ProcessWorkerPool
 from sfumato.api.app import create_app
 from sfumato.api.context import ApiContext, RemoteParts
 from sfumato.api.schemas import RuntimeReport
+from sfumato.api.webhooks import render_native
 from sfumato.api.workers import LISTED_SECONDS
 from sfumato.bootstrap.folder import hold
 from sfumato.bootstrap.listening import listen
@@ -22,11 +23,13 @@ from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.parts import Parts, open_parts, submission_of
 from sfumato.bootstrap.remote_service import open_remote
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
-from sfumato.core.errors import SfumatoError
-from sfumato.core.ports import Clock
+from sfumato.core.errors import SfumatoError, StartupRefused
+from sfumato.core.ports import ApiKeys, Clock
+from sfumato.services.access import Access
 from sfumato.services.placement import Scaling, Supervisor
 from sfumato.services.recovery import Recovery
 from sfumato.services.tracking import Tracking
+from sfumato.services.webhooks import WebhookTeller
 from sfumato.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -106,6 +109,8 @@ async def _serve(
         )
         remote = open_remote(settings, parts)
         context = _context(settings, parts, supervisor, remote)
+        if context.key_required:
+            await _check_keys(parts.keys)
         server = _Server(
             uvicorn.Config(
                 create_app(context),
@@ -121,7 +126,15 @@ async def _serve(
             context.stopping.set()
             server.stop()
 
-        background = [asyncio.create_task(_begin(recovery, supervisor, remote, settings))]
+        teller = WebhookTeller(
+            hooks=parts.hooks,
+            store=parts.store,
+            web=parts.web,
+            watcher=parts.watcher,
+            clock=parts.clock,
+            render=render_native,
+        )
+        background = [asyncio.create_task(_begin(recovery, supervisor, remote, teller, settings))]
         # Without its background a service would accept jobs and never run them.
         background[0].add_done_callback(lambda _task: stop())
         if exit_with_stdin:
@@ -143,7 +156,11 @@ async def _serve(
 
 
 async def _begin(
-    recovery: Recovery, supervisor: Supervisor, remote: RemoteParts, settings: Settings
+    recovery: Recovery,
+    supervisor: Supervisor,
+    remote: RemoteParts,
+    teller: WebhookTeller,
+    settings: Settings,
 ) -> None:
     """Recover what an earlier process left, then keep recovering and supervising."""
     try:
@@ -154,6 +171,7 @@ async def _begin(
         tasks.create_task(recovery.run(interval=settings.lease / 3))
         tasks.create_task(supervisor.run())
         tasks.create_task(remote.work.run())
+        tasks.create_task(teller.run())
 
 
 async def _stop_with_stdin(stop: Callable[[], None]) -> None:
@@ -171,6 +189,7 @@ def _context(
         images=parts.images,
         watcher=parts.watcher,
         clock=parts.clock,
+        hooks=parts.hooks,
         why_waiting=supervisor.why_waiting,
     )
 
@@ -199,8 +218,22 @@ def _context(
         workers=parts.workers,
         clock=parts.clock,
         scaling=Scaling(store=parts.store, runtimes=parts.runtimes, clock=parts.clock),
+        access=Access(keys=parts.keys, clock=parts.clock),
+        web=parts.web,
         remote=remote,
+        key_required=settings.key_required,
     )
+
+
+async def _check_keys(keys: ApiKeys) -> None:
+    """Raises ``StartupRefused`` where callers need keys and nobody has one."""
+    if not await keys.list():
+        raise StartupRefused(
+            "This address can be reached from elsewhere, so callers need a key, and there is none "
+            "yet. Make one with `sfumato keys create --name me`, or let everybody in with "
+            "SFUMATO_REQUIRE_KEY=false.",
+            field="require_key",
+        )
 
 
 def worker_command(runtime: str, worker: str, started_at: float) -> Sequence[str]:

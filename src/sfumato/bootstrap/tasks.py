@@ -54,6 +54,7 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
                     images=parts.images,
                     watcher=parts.watcher,
                     clock=parts.clock,
+                    hooks=parts.hooks,
                 ),
                 visibility=settings.lease,
                 max_tasks=settings.max_jobs,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from sfumato.bootstrap.logs import configure_logging
-from sfumato.bootstrap.parts import Parts, open_parts, runtimes_of
+from sfumato.bootstrap.parts import Parts, open_parts, results_of, runtimes_of
 from sfumato.bootstrap.working import SHORTEST_LONG_POLL, WorkerTerms, let_engine_run, run_worker
 from sfumato.core.errors import SfumatoError, UnknownRuntime
 from sfumato.core.ports import WorkerKind
@@ -101,6 +101,7 @@ async def run_beside_store(
         watcher=parts.watcher,
         clock=parts.clock,
         lease=terms.lease,
+        results=results_of(settings, parts),
     )
     await run_worker(
         settings,

@@ -129,7 +129,8 @@ def _locator(settings: Settings) -> Callable[[ModelInfo], ModelInfo]:
 
     def locate(model: ModelInfo) -> ModelInfo:
         for here in local.list():
-            if here.name == model.name and here.refusal is None and _same_files(here, model):
+            same = (here.kind, here.name) == (model.kind, model.name)
+            if same and here.refusal is None and _same_files(here, model):
                 return replace(model, path=here.path)
         return to_be_brought(model)
 

@@ -39,8 +39,10 @@ from sfumato.core.ports import (
 )
 from sfumato.core.request import canonical_json
 from sfumato.services.doorbell import ring
-from sfumato.services.models import find_model
+from sfumato.services.inputs import read_inputs
+from sfumato.services.models import models_of
 from sfumato.services.recovery import RetryPolicy
+from sfumato.services.result_cache import ResultCache
 from sfumato.services.watching import JobWatcher
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,9 @@ class Execution:
         worker: this worker's name, unique among all workers.
         runtimes: the pools it works for.
         lease: seconds for which an attempt is ours without a heartbeat.
+        reads_inputs: whether assignments hold their pictures' files; who passes them on to a
+            worker elsewhere needs none.
+        results: remembers what jobs have drawn; None: nobody does.
     """
 
     def __init__(
@@ -68,6 +73,8 @@ class Execution:
         clock: Clock,
         lease: float = 30.0,
         policy: RetryPolicy | None = None,
+        reads_inputs: bool = True,
+        results: ResultCache | None = None,
     ) -> None:
         self._worker = worker
         self._runtimes = runtimes
@@ -79,6 +86,8 @@ class Execution:
         self._clock = clock
         self._lease = lease
         self._policy = policy or RetryPolicy()
+        self._reads_inputs = reads_inputs
+        self._results = results
         self._deliveries: dict[tuple[str, int], Delivery] = {}
 
     async def next(self, *, timeout: float) -> Assignment | None:
@@ -122,15 +131,17 @@ class Execution:
         self._deliveries[job.id, job.attempt] = delivery
         try:
             # Added after this worker looked last, perhaps, but before the job was made.
-            model = await find_model(self._catalog, job.settings.model)
+            model, extras = await models_of(self._catalog, job)
+            inputs = await read_inputs(self._images, job) if self._reads_inputs else {}
         except InvalidRequest as error:
             # It was there when the job was made: deleted since, or this worker lacks it.
             await self._fail(job, JobError.of(error), retryable=False)
             return None
-        except Unavailable as error:
+        except (NotFound, Unavailable) as error:
             await self._fail(job, JobError.of(error), retryable=True)
             return None
-        return Assignment(job=job, model=model, checkpoint=await self._read_checkpoint(job))
+        checkpoint = await self._read_checkpoint(job)
+        return Assignment(job, model, checkpoint, extras, inputs)
 
     async def _read_checkpoint(self, job: Job) -> dict[int, bytes]:
         if job.checkpoint is None:
@@ -219,6 +230,8 @@ class Execution:
         )
         await self._settle(job)
         await self._forget_checkpoint(job)
+        if finished and self._results is not None:
+            await self._results.keep(job, images, recipe)
         return finished
 
     async def fail(self, assignment: Assignment, error: JobError, *, retryable: bool) -> bool:

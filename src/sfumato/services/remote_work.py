@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from sfumato.core.errors import AttemptLost, InvalidRequest, NotFound
+from sfumato.core.inputs import input_key
 from sfumato.core.job import (
     AttemptOutcome,
     ImageRecord,
@@ -35,6 +36,8 @@ from sfumato.core.ports import (
     Revocation,
 )
 from sfumato.services.execution import Execution
+from sfumato.services.inputs import input_of
+from sfumato.services.models import models_of
 
 #: (a worker's name, its runtime) -> its execution.
 OpenExecution = Callable[[str, str], Execution]
@@ -101,10 +104,11 @@ class RemoteWork:
         with self._at(worker, runtime) as execution:
             for job in await self._unknown_to(worker, holding):
                 try:
-                    assignment = Assignment(job, self.catalog.get(job.settings.model))
+                    model, extras = await models_of(self.catalog, job)
                 except InvalidRequest as error:  # the model went meanwhile
                     await execution.fail(_named(job), JobError.of(error), retryable=False)
                     continue
+                assignment = Assignment(job, model, extras=extras)
                 if await execution.extend(assignment):
                     return assignment
             return await execution.next(timeout=timeout)
@@ -188,6 +192,11 @@ class RemoteWork:
         job = await self.held(worker, attempt)
         _check_index(job, index)
         return checkpoint_key(job.id, index)
+
+    async def input_key(self, worker: str, attempt: AttemptRef, sha256: str) -> str:
+        """Where a picture lies that the job brought along. Raises ``NotFound`` for another."""
+        job = await self.held(worker, attempt)
+        return input_key(job.id, input_of(job, sha256).sha256)
 
     async def stored(self, worker: str, attempt: AttemptRef, index: int, size: int) -> None:
         """Tell watchers of a picture, once it is seen to be there with its size.

@@ -62,10 +62,18 @@ class JobWatcher:
             yield changed
 
     @contextlib.contextmanager
-    def subscribe_all(self) -> Iterator[asyncio.Event]:
-        """An event that is set when any job changes, by more than progress."""
-        with self._enrolled(self._states, _ANY) as changed:
+    def subscribe_all(self, *, progress: bool = False) -> Iterator[asyncio.Event]:
+        """An event that is set when any job changes.
+
+        Args:
+            progress: whether it is also set when an attempt only got further.
+        """
+        with self._enrolled(self._all if progress else self._states, _ANY) as changed:
             yield changed
+
+    def wake_all(self) -> None:
+        """For what is no change of a job's own, as a webhook that is to be told again."""
+        self._set(self._all, _ANY)
 
     @contextlib.contextmanager
     def _enrolled(
@@ -96,6 +104,7 @@ class JobWatcher:
     def _wake(self, changes: frozenset[Change]) -> None:
         for change in changes:
             self._set(self._all, change.job_id)
+            self._set(self._all, _ANY)
             if not change.kind.progress:
                 self._set(self._states, change.job_id)
                 self._set(self._states, _ANY)

@@ -18,7 +18,7 @@ class _Waiting:
 
 
 class AdmissionOrder:
-    """Jobs of loaded models first: to load another one makes all others wait.
+    """Jobs whose models are loaded first: to load another one makes all others wait.
 
     No job starves: once it has waited ``PATIENCE`` seconds nobody goes before it, whatever is
     loaded, so that room for its model is there when those in the batch have ended, at the latest.
@@ -54,6 +54,6 @@ class AdmissionOrder:
         if self._clock() - oldest.since >= PATIENCE:
             return oldest.run
         for waiting in self._waiting:
-            if waiting.run.assignment.model.name in loaded:
+            if all(model.name in loaded for model in waiting.run.models):
                 return waiting.run
         return oldest.run if idle else None

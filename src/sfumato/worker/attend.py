@@ -73,8 +73,9 @@ class Attendance:
                         await task
 
     def _bring(self) -> asyncio.Task[None] | None:
-        """Admit the job, once its model is here; one that is on disk is never waited for."""
-        if not self.run.assignment.model.source:
+        """Admit the job, once its models are here; those that are on disk are never waited for."""
+        assignment = self.run.assignment
+        if not any(model.source for model in (assignment.model, *assignment.extras)):
             self.engine.admit(self.run)
             return None
         self._bringing = Bringing(self.run, self.files, self.assignments, self.engine.admit)

@@ -1,11 +1,11 @@
-"""Brings a run's model to this machine before the engine loads it, while other jobs go on."""
+"""Brings a run's models to this machine before the engine loads them, while other jobs go on."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from sfumato.core.errors import EngineFailure, SfumatoError, Unavailable
@@ -23,14 +23,16 @@ class LocalModelFiles:
     """Implements :class:`sfumato.core.ports.ModelFiles` where every model is on disk already."""
 
     @contextlib.asynccontextmanager
-    async def hold(self, model: ModelInfo, progress: BytesProgress) -> AsyncIterator[ModelInfo]:
+    async def hold(
+        self, models: Sequence[ModelInfo], progress: BytesProgress
+    ) -> AsyncIterator[Sequence[ModelInfo]]:
         del progress
-        yield model
+        yield models
 
 
 @dataclass(slots=True)
 class Bringing:
-    """One run's model on its way.
+    """One run's model, and what its request uses beside it, on their way.
 
     Args:
         admit: hands the run to the engine.
@@ -45,17 +47,19 @@ class Bringing:
 
     @property
     def took_time(self) -> bool:
-        """Whether the model had to be copied."""
+        """Whether anything had to be copied."""
         return self._fetched is not None
 
     async def until_cancelled(self) -> None:
-        """Bring the model, admit the run, and keep the model's files from being deleted until
-        this is cancelled. What goes wrong is posted to the run."""
+        """Bring the models, admit the run, and keep their files from being deleted until this is
+        cancelled. What goes wrong is posted to the run."""
+        wanted = self.run.assignment
         reporting = asyncio.create_task(self._report())
         try:
-            async with self.files.hold(self.run.assignment.model, self._progress) as local:
+            async with self.files.hold((wanted.model, *wanted.extras), self._progress) as here:
                 reporting.cancel()
-                self.run.assignment = replace(self.run.assignment, model=local)
+                model, *extras = here
+                self.run.assignment = replace(wanted, model=model, extras=tuple(extras))
                 self.admit(self.run)
                 await asyncio.Event().wait()
         except SfumatoError as error:

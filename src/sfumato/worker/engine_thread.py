@@ -148,9 +148,9 @@ class EngineThread:
             command()
 
     def _admit_waiting(self) -> None:
-        """Admit whose turn it is; at most one whose model has to be loaded first."""
+        """Admit whose turn it is; at most one whose models have to be loaded first."""
         while run := self._waiting.next(self._engine.loaded(), idle=len(self._batcher) == 0):
-            loaded = run.assignment.model.name in self._engine.loaded()
+            loaded = all(model.name in self._engine.loaded() for model in run.models)
             if not self._load(run):
                 return
             self._waiting.remove(run)
@@ -159,16 +159,18 @@ class EngineThread:
                 return
 
     def _load(self, run: JobRun) -> bool:
-        """Whether the run's model is in memory; it waits on where others must end first."""
-        model = run.assignment.model
-        in_use = {member.run.assignment.model.name for member in self._members.values()}
+        """Whether the run's models are in memory; it waits on where others must end first."""
+        in_use = self._in_use()
         if self._no_room == (run, in_use):
             return False
         before = sorted(self._engine.loaded())
         try:
-            if model.name not in before:
+            if not all(model.name in before for model in run.models):
                 self._post(run, Loading())
-            self._engine.load(model, in_use=in_use)
+            own: set[str] = set()
+            for model in run.models:
+                self._engine.load(model, in_use=in_use | own)
+                own.add(model.name)
         except OutOfMemory as error:
             if in_use:
                 log.info("job %s waits until others have ended: %s", run.job_id, error)
@@ -184,18 +186,19 @@ class EngineThread:
                 self._call(self._on_loaded, after)
         return True
 
+    def _in_use(self) -> set[str]:
+        """Names of the models that draw what is in the batch."""
+        return {model.name for member in self._members.values() for model in member.run.models}
+
     def _admit(self, run: JobRun) -> None:
         if run.job_id in self._members:  # an attempt that was lost, and came back to this worker
             self._forget(self._members[run.job_id].run)
         member = self._members[run.job_id] = _Member(run)
-        try:
-            for task in run.tasks():
-                blob = run.assignment.checkpoint.get(task.index)
-                slot = self._engine.admit(task) if blob is None else self._resume(task, blob)
-                member.slots.append(slot)
-                member.steps_done += slot.step
-                member.steps_total += slot.steps
-        except Exception as error:  # noqa: BLE001 - one job's failure, whatever it is
+        error = self._failure_of(lambda: self._enter(member))
+        # What a request names beside its models is read now, and may need their room.
+        if isinstance(error, OutOfMemory) and self._make_room():
+            error = self._failure_of(lambda: self._enter(member))
+        if error is not None:
             self._fail(run, error)
             return
         for slot in member.slots:
@@ -204,6 +207,16 @@ class EngineThread:
         # A picture that is done sooner needs no preview.
         member.next_preview = now + self._preview_interval
         self._post(run, Admitted(now))
+
+    def _enter(self, member: _Member) -> None:
+        """Make a slot of every picture of a job."""
+        member.slots, run = [], member.run
+        for task in run.tasks():
+            blob = run.assignment.checkpoint.get(task.index)
+            slot = self._engine.admit(task) if blob is None else self._resume(task, blob)
+            member.slots.append(slot)
+        member.steps_done = sum(slot.step for slot in member.slots)
+        member.steps_total = sum(slot.steps for slot in member.slots)
 
     def _resume(self, task: ImageTask, blob: bytes) -> Slot:
         try:
@@ -251,8 +264,7 @@ class EngineThread:
 
     def _make_room(self) -> bool:
         """Let go of the models that nobody in the batch uses."""
-        in_use = {member.run.assignment.model.name for member in self._members.values()}
-        if not self._engine.make_room(in_use=in_use):
+        if not self._engine.make_room(in_use=self._in_use()):
             return False
         self._call(self._on_loaded, sorted(self._engine.loaded()))
         return True
@@ -314,7 +326,7 @@ class EngineThread:
                 failure = error
                 self._inbox.put(lambda: self._fail(run, failure))
             else:
-                self._post(run, ImageReady(encoded, slot.notes, self._clock.monotonic()))
+                self._post(run, ImageReady(encoded, image.notes, self._clock.monotonic()))
 
         if not member.slots:
             del self._members[slot.task.job_id]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sfumato.core.errors import SfumatoError
+from sfumato.core.models import ModelInfo, ModelKind
 from sfumato.core.ports import Assignment, EncodedImage, ImageTask, Progress, Revocation
 
 # -- what the engine's thread reports ------------------------------------------------------------
@@ -69,11 +70,26 @@ class JobRun:
     def job_id(self) -> str:
         return self.assignment.job.id
 
+    @property
+    def models(self) -> tuple[ModelInfo, ...]:
+        """The models that draw its pictures: its own, and a refiner."""
+        bases = (extra for extra in self.assignment.extras if extra.kind is ModelKind.BASE)
+        return (self.assignment.model, *bases)
+
     def tasks(self) -> list[ImageTask]:
         """One task a picture of the job."""
-        job = self.assignment.job
+        job, assignment = self.assignment.job, self.assignment
         return [
-            ImageTask(job.id, index, job.request, job.settings, self.assignment.model, job.notes)
+            ImageTask(
+                job.id,
+                index,
+                job.request,
+                job.settings,
+                assignment.model,
+                job.notes,
+                assignment.extras,
+                assignment.inputs,
+            )
             for index in range(job.request.num_images)
         ]
 

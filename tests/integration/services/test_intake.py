@@ -127,9 +127,11 @@ async def test_too_many_waiting_jobs_send_a_task_back_for_a_while(bench: Bench) 
     house.submission = Submission(
         store=house.store,
         queue=house.queue,
+        images=house.images,
         catalog=house.catalog,
         runtimes=[Runtime("default")],
         clock=house.clock,
+        hooks=house.hooks,
         max_queued=1,
     )
     await house.submit()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sfumato.core.errors import (
@@ -13,19 +15,21 @@ from sfumato.core.errors import (
     UnknownSampler,
 )
 from sfumato.core.job import JobStatus
-from sfumato.core.request import Limits
+from sfumato.core.request import Determinism, Limits
 from sfumato.core.runtimes import Runtime
 from sfumato.services.submission import Submission
 from tests.support.parts import House, open_house
 
 
-def _strict(house: House, **limits: int) -> Submission:
+def _strict(house: House, **limits: Any) -> Submission:
     return Submission(
         store=house.store,
         queue=house.queue,
+        images=house.images,
         catalog=house.catalog,
         runtimes=[Runtime("default")],
         clock=house.clock,
+        hooks=house.hooks,
         limits=Limits(max_side=128, max_pixel_steps=64 * 64 * 20),
         **limits,
     )
@@ -38,6 +42,15 @@ async def test_what_is_left_out_takes_the_models_own_default() -> None:
         assert (used.model, used.sampler) == ("pattern", "euler")
         wide = (await house.submit(width=128, sampler="DPM++ 2M")).settings
         assert (wide.width, wide.height, wide.sampler) == (128, 128, "dpmpp_2m")
+
+
+async def test_how_exact_a_picture_is_the_caller_says_or_else_the_operator() -> None:
+    async with open_house() as house:
+        assert (await house.submit()).settings.determinism is Determinism.FAST
+        house.submission = _strict(house, determinism=Determinism.STRICT)
+        assert (await house.submit()).settings.determinism is Determinism.STRICT
+        asked = await house.submit(determinism=Determinism.FAST)
+        assert (await house.tracking.get(asked.id)).settings.determinism is Determinism.FAST
 
 
 async def test_a_seed_is_drawn_once_and_shown() -> None:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 
 from sfumato.core.errors import ModelUnusable
 from sfumato.core.events import Event, EventKind
 from sfumato.core.job import Job, JobStatus
-from sfumato.core.models import ModelInfo
-from sfumato.core.ports import BytesProgress
+from sfumato.core.models import ModelInfo, ModelKind, ModelLayout
+from sfumato.core.ports import BytesProgress, ImageTask
+from sfumato.engine.fake import FakeEngine, FakeSlot
 from sfumato.worker.loop import Worker
 from tests.support.parts import MODEL, House, open_house
 
@@ -29,7 +30,9 @@ class Way:
         self.error: Exception | None = None
 
     @contextlib.asynccontextmanager
-    async def hold(self, model: ModelInfo, progress: BytesProgress) -> AsyncIterator[ModelInfo]:
+    async def hold(
+        self, models: Sequence[ModelInfo], progress: BytesProgress
+    ) -> AsyncIterator[Sequence[ModelInfo]]:
         self.progress = progress
         self.begun.set()
         await self.arrived.wait()
@@ -37,7 +40,7 @@ class Way:
             raise self.error
         self.held += 1
         try:
-            yield replace(model, path="/cache/far")
+            yield [replace(model, path=f"/cache/{model.name}") for model in models]
         finally:
             self.held -= 1
 
@@ -93,6 +96,27 @@ async def _let_go(way: Way) -> bool:
     while way.held:
         await asyncio.sleep(0)
     return True
+
+
+async def test_what_is_used_beside_a_model_is_brought_too() -> None:
+    way = Way()
+    way.arrived.set()
+    ink = ModelInfo("ink", "", ModelLayout.CHECKPOINT, "", source="ink/", kind=ModelKind.LORA)
+    seen: list[ImageTask] = []
+
+    class Watching(FakeEngine):
+        def admit(self, task: ImageTask) -> FakeSlot:
+            seen.append(task)
+            return super().admit(task)
+
+    async with open_house(MODEL, ink) as house:
+        worker = house.worker(Watching(), files=way)
+        running = asyncio.create_task(worker.run())
+        job = await house.submit("a castle <lora:ink:0.5>")
+        assert (await house.finished(job)).status is JobStatus.SUCCEEDED
+        worker.drain()
+        await running
+    assert seen[0].extra(ModelKind.LORA, "ink").path == "/cache/ink"
 
 
 async def test_a_model_that_is_not_what_it_should_be_fails_its_job_and_no_other() -> None:

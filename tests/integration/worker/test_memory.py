@@ -8,9 +8,10 @@ import threading
 from collections.abc import Sequence
 
 from sfumato.core.errors import ModelUnusable, OutOfMemory
+from sfumato.core.extras import Refiner
 from sfumato.core.job import JobStatus
-from sfumato.core.ports import Slot
-from sfumato.engine.fake import FakeEngine
+from sfumato.core.ports import ImageTask, Slot
+from sfumato.engine.fake import FakeEngine, FakeSlot
 from tests.support.parts import MODEL, open_house
 
 SECOND = dataclasses.replace(MODEL, name="second")
@@ -68,6 +69,22 @@ async def test_a_picture_gets_the_room_of_models_that_nobody_uses() -> None:
         assert engine.loaded() == [MODEL.name]
 
 
+async def test_what_a_request_names_gets_the_room_of_models_that_nobody_uses() -> None:
+    class Crowded(FakeEngine):
+        def admit(self, task: ImageTask) -> FakeSlot:
+            if task.index == 1 and len(self.loaded()) > 1:
+                raise OutOfMemory("An idle model is in the way of a ControlNet.")
+            return super().admit(task)
+
+    async with open_house(MODEL, SECOND) as house:
+        engine = Crowded()
+        async with house.working(engine):
+            for model in (MODEL, SECOND):
+                job = await house.finished(await house.submit(model=model.name, num_images=2))
+                assert job.status is JobStatus.SUCCEEDED
+        assert engine.loaded() == [SECOND.name]
+
+
 async def test_a_model_that_finds_no_room_waits_for_those_in_use() -> None:
     began, go_on = threading.Event(), threading.Event()
     seen: list[str] = []
@@ -90,6 +107,39 @@ async def test_a_model_that_finds_no_room_waits_for_those_in_use() -> None:
             assert (await house.finished(job)).status is JobStatus.SUCCEEDED
     assert seen == sorted(seen, key=[MODEL.name, SECOND.name].index), "the loaded one goes first"
     assert seen.count(MODEL.name) == 9 + MODEL.defaults.num_inference_steps
+
+
+async def test_a_refiner_is_loaded_beside_its_model_and_stays_while_it_is_needed() -> None:
+    began, go_on = threading.Event(), threading.Event()
+    seen: list[tuple[str, list[str]]] = []
+
+    def step(slots: Sequence[Slot]) -> None:
+        seen.append((slots[0].task.model.name, engine.loaded()))
+        began.set()
+        assert go_on.wait(30)
+
+    engine = FakeEngine(before_step=step, models=2)
+    async with open_house(MODEL, SECOND, THIRD) as house, house.working(engine) as worker:
+        refined = await house.submit(refiner=Refiner(SECOND.name))
+        assert await asyncio.to_thread(began.wait, 30)
+        other = await house.submit(model=THIRD.name)
+        while len(worker._runs) < 2:
+            await asyncio.sleep(0)
+        go_on.set()
+        for job in (refined, other):
+            assert (await house.finished(job)).status is JobStatus.SUCCEEDED
+    assert [name for name, _ in seen] == [MODEL.name] * 4 + [THIRD.name] * 4
+    assert all(loaded == [MODEL.name, SECOND.name] for _, loaded in seen[:4])
+
+
+async def test_a_refiner_that_finds_no_room_beside_its_model_fails_its_job_alone() -> None:
+    engine = FakeEngine(models=1)
+    async with open_house(MODEL, SECOND) as house, house.working(engine):
+        refined = await house.finished(await house.submit(refiner=Refiner(SECOND.name)))
+        plain = await house.finished(await house.submit())
+    assert refined.error is not None
+    assert (refined.status, refined.error.code) == (JobStatus.FAILED, "out_of_memory")
+    assert plain.status is JobStatus.SUCCEEDED
 
 
 async def test_models_come_and_go_with_the_least_recently_used() -> None:

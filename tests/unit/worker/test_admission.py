@@ -12,8 +12,8 @@ from sfumato.worker.admission import PATIENCE, AdmissionOrder
 from tests.support.slots import HandClock
 
 
-def run_of(model: str) -> Any:
-    return SimpleNamespace(assignment=SimpleNamespace(model=SimpleNamespace(name=model)))
+def run_of(*models: str) -> Any:
+    return SimpleNamespace(models=[SimpleNamespace(name=model) for model in models])
 
 
 def test_the_first_to_come_is_admitted_at_once_when_idle() -> None:
@@ -39,6 +39,14 @@ def test_a_job_of_a_loaded_model_passes_one_that_waits_for_its_own() -> None:
     assert order.next(["a"], idle=False) is passing
     clock.now += PATIENCE
     assert order.next(["a"], idle=False) is waiting
+
+
+def test_a_job_is_of_a_loaded_model_when_its_refiner_is_loaded_too() -> None:
+    order = AdmissionOrder(HandClock())
+    order.add(refined := run_of("a", "b"))
+    order.add(plain := run_of("a"))
+    assert order.next(["a"], idle=False) is plain
+    assert order.next(["a", "b"], idle=False) is refined
 
 
 @given(gaps=st.lists(st.floats(0.01, 0.5), min_size=100, max_size=100))
