@@ -10,6 +10,7 @@ import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -20,6 +21,7 @@ from sfumato.core.ports import Slot
 from sfumato.engine.fake import FakeEngine
 from tests.integration.api.serving import context_of, serving
 from tests.support.parts import MODEL, House, open_house
+from tests.support.png import png
 
 CHROMIUM = shutil.which("chromium")
 if CHROMIUM is None:
@@ -136,15 +138,18 @@ async def test_every_setting_reaches_the_job_and_comes_back_after_a_reload(site:
         "Guidance": "2.5",
         "Seed": LARGEST_SEED,
         "How many": "2",
+        "Clip skip": "2",
     }.items():
         await page.get_by_label(label).fill(value)
     await page.get_by_label("Sampler").select_option("euler_a")
+    await page.get_by_label("Schedule").select_option("karras")
     async with site.house.working():
         await site.generate("a dragon at night")
         await expect(page.locator(".job.succeeded figure")).to_have_count(2)
     (job,) = (await site.house.tracking.list()).jobs
     assert job.request.seed == 2**64 - 1
     assert (job.settings.guidance_scale, job.settings.sampler) == (2.5, "euler_a")
+    assert (job.settings.schedule, job.request.clip_skip) == ("karras", 2)
     await page.reload()
     card = page.locator(".job.succeeded")
     await expect(card.locator(".seed")).to_have_text([LARGEST_SEED, "0"])
@@ -154,6 +159,60 @@ async def test_every_setting_reaches_the_job_and_comes_back_after_a_reload(site:
     await card.get_by_role("button", name="Use these settings").click()
     await expect(page.get_by_label("Seed", exact=True)).to_have_value(LARGEST_SEED)
     await expect(page.get_by_label("Prompt", exact=True)).to_have_value("a dragon at night")
+
+
+async def test_a_picture_is_begun_with_and_begun_with_again(site: Site, tmp_path: Path) -> None:
+    page, file = site.page, tmp_path / "in.png"
+    file.write_bytes(png(64, 48))
+    await page.get_by_text("Begin with a picture").click()
+    await page.get_by_label("Picture", exact=True).set_input_files(file)
+    beginning = page.get_by_role("img", name="The picture to begin with")
+    await expect(beginning).to_have_js_property("naturalWidth", 64)
+    await page.get_by_label("Drawn anew").fill("0.5")
+    async with site.house.working():
+        await site.generate()
+        await expect(page.locator(".job.succeeded figure")).to_have_count(1)
+    (job,) = (await site.house.tracking.list()).jobs
+    brought = job.request.init_image
+    assert brought is not None
+    assert (brought.width, brought.height, job.request.strength) == (64, 48, 0.5)
+    await page.reload()
+    await page.get_by_role("button", name="Use these settings").click()
+    await expect(beginning).to_have_js_property("naturalWidth", 64)
+    await expect(page.get_by_label("Drawn anew")).to_have_value("0.5")
+    await site.generate()
+    await expect(page.locator(".job")).to_have_count(2)
+    again, _ = (await site.house.tracking.list()).jobs
+    assert (again.request.init_image, again.request.strength) == (brought, 0.5)
+
+
+async def test_a_drawn_picture_is_gone_on_from_and_left_out_again(site: Site) -> None:
+    page = site.page
+    async with site.house.working():
+        first = await site.house.finished(await site.house.submit())
+        await page.reload()
+        await page.get_by_role("button", name="Begin with the picture").click()
+        await site.generate()
+        await expect(page.locator(".job.succeeded")).to_have_count(2)
+    later, _ = (await site.house.tracking.list()).jobs
+    assert later.request.init_image is not None
+    assert later.request.init_image.sha256 == first.images[0].sha256
+    await page.get_by_label("Drawn anew").fill("0.5")
+    await page.get_by_role("button", name="Without it").click()
+    await site.generate()
+    await expect(page.locator(".job")).to_have_count(3)
+    latest = (await site.house.tracking.list()).jobs[0]
+    assert (latest.request.init_image, latest.request.strength) == (None, None)
+
+
+async def test_a_file_that_is_no_picture_is_named_at_its_field(site: Site, tmp_path: Path) -> None:
+    file = tmp_path / "in.png"
+    file.write_text("no picture")
+    await site.page.get_by_text("Begin with a picture").click()
+    await site.page.get_by_label("Picture", exact=True).set_input_files(file)
+    await site.generate()
+    await expect(site.page.get_by_text("init_image is no picture that can be read")).to_be_visible()
+    await expect(site.page.get_by_label("Picture", exact=True)).to_be_focused()
 
 
 async def test_an_error_stands_beside_its_field(site: Site) -> None:

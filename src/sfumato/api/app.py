@@ -9,7 +9,16 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from sfumato import __version__
-from sfumato.api import health, native, page, problems, worker, worker_models, workers
+from sfumato.api import (
+    health,
+    native,
+    page,
+    problems,
+    webhooks,
+    worker,
+    worker_models,
+    workers,
+)
 from sfumato.api.context import ApiContext
 from sfumato.api.dialects import generate
 
@@ -37,7 +46,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.context = context
-    for module in (native, workers, worker, worker_models, generate, health):
+    for module in (native, webhooks, workers, worker, worker_models, generate, health):
         app.include_router(module.router)
     page.install(app)
     problems.install(app, stopping=context.stopping)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar, get_args
 
 import orjson
 from fastapi import Request
@@ -20,6 +20,7 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_DEPTH = 32
 
 Model = TypeVar("Model", bound=BaseModel)
+Buffer = bytes | bytearray | memoryview
 
 #: pydantic's name of a type error -> what would have been right.
 _EXPECTED = {
@@ -27,6 +28,10 @@ _EXPECTED = {
     "int_type": "a whole number",
     "float_type": "a number",
     "dict_type": "a JSON object",
+    "model_type": "a JSON object",
+    "model_attributes_type": "a JSON object",
+    "list_type": "a list",
+    "bool_type": "true or false",
 }
 
 
@@ -35,26 +40,45 @@ async def read_json(request: Request, model: type[Model], *, limit: int = MAX_BO
 
     Raises ``UnsupportedMediaType``, ``BodyTooLarge``, ``InvalidJson`` or ``InvalidRequest``.
     """
-    _check_media_type(request)
-    return parse(model, await read_bytes(request, limit=limit))
+    check_media_type(request)
+    return parse(model, await read_buffer(request, limit=limit))
 
 
 def openapi_body(model: type[BaseModel]) -> dict[str, Any]:
     """``openapi_extra`` of a route that reads its body through :func:`read_json`."""
-    schema = model.model_json_schema(mode="validation")
+    schema = body_schema(model)
     return {
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
     }
 
 
-def parse(model: type[Model], body: bytes) -> Model:
+def body_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """JSON Schema of a body, whole in itself: a reference would be looked for in the OpenAPI
+    document that it is put into."""
+    schema = model.model_json_schema(mode="validation")
+    parts = schema.pop("$defs", {})
+
+    def whole(node: Any) -> Any:
+        if isinstance(node, list):
+            return [whole(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        named = parts.get(node.get("$ref", "").removeprefix("#/$defs/"), {})
+        beside = {key: value for key, value in node.items() if key != "$ref"}
+        return {key: whole(value) for key, value in {**named, **beside}.items()}
+
+    found: dict[str, Any] = whole(schema)
+    return found
+
+
+def parse(model: type[Model], body: Buffer) -> Model:
     """The body as ``model``: unknown names are refused, ``null`` means left out."""
-    data = loads(body)
-    if not isinstance(data, dict):
-        raise InvalidRequest(
-            f"The body is {_kind(data)}; it must be a JSON object.", accepted="a JSON object"
-        )
-    _check_names(data, model.model_fields)
+    return checked(model, loads_object(body))
+
+
+def checked(model: type[Model], data: Mapping[str, Any]) -> Model:
+    """What :func:`loads` read, or a form's fields, as ``model``. Raises ``InvalidRequest``."""
+    _check_names(data, model)
     given = {name: value for name, value in data.items() if value is not None}
     try:
         return model.model_validate(given)
@@ -62,7 +86,7 @@ def parse(model: type[Model], body: bytes) -> Model:
         raise _refusal(error.errors(include_url=False)[0], model) from None
 
 
-def loads(body: bytes) -> Any:
+def loads(body: Buffer) -> Any:
     """JSON as RFC 8259 has it: UTF-8, no NaN, no lone surrogates, at most 32 levels deep."""
     try:
         data = orjson.loads(body)
@@ -82,12 +106,22 @@ def loads(body: bytes) -> Any:
     return data
 
 
+def loads_object(body: Buffer) -> dict[str, Any]:
+    """:func:`loads`, of an object. Raises ``InvalidRequest`` for anything else."""
+    data = loads(body)
+    if not isinstance(data, dict):
+        raise InvalidRequest(
+            f"The body is {_kind(data)}; it must be a JSON object.", accepted="a JSON object"
+        )
+    return data
+
+
 def _children(node: Any) -> Iterable[Any]:
     values = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     return (value for value in values if isinstance(value, dict | list))
 
 
-def _check_media_type(request: Request) -> None:
+def check_media_type(request: Request) -> None:
     header = request.headers.get("content-type", "")
     media_type = header.partition(";")[0].strip().lower()
     if media_type != "application/json" and not media_type.endswith("+json"):
@@ -99,6 +133,11 @@ def _check_media_type(request: Request) -> None:
 
 
 async def read_bytes(request: Request, *, limit: int) -> bytes:
+    """:func:`read_buffer`, for who keeps it."""
+    return bytes(await read_buffer(request, limit=limit))
+
+
+async def read_buffer(request: Request, *, limit: int) -> bytearray:
     """The body, read no further than the limit, whether its length was announced or not.
 
     Raises ``BodyTooLarge``.
@@ -111,7 +150,7 @@ async def read_bytes(request: Request, *, limit: int) -> bytes:
         body += chunk
         if len(body) > limit:
             raise _too_large(limit)
-    return bytes(body)
+    return body
 
 
 def _too_large(limit: int) -> BodyTooLarge:
@@ -120,21 +159,31 @@ def _too_large(limit: int) -> BodyTooLarge:
     )
 
 
-def _check_names(data: Iterable[str], known: Iterable[str]) -> None:
-    known = list(known)
+def _check_names(data: Iterable[str], model: type[BaseModel]) -> None:
     for name in data:
-        if name in known:
-            continue
-        short = name[:64]
-        near = difflib.get_close_matches(short, known, n=1) or [k for k in known if short in k]
-        hint = f" Did you mean {near[0]!r}?" if near and short else ""
-        raise InvalidRequest(f"There is no field {short!r}.{hint}", field=short, accepted=known)
+        if name not in model.model_fields:
+            raise _unknown_field(name, model)
+
+
+def _unknown_field(name: str, model: type[BaseModel], *, within: str = "") -> InvalidRequest:
+    """Args:
+    within: the dotted name of the part that it stands in, with a dot at its end.
+    """
+    known, short = list(model.model_fields), name[:64]
+    near = difflib.get_close_matches(short, known, n=1) or [k for k in known if short in k]
+    hint = f" Did you mean {within + near[0]!r}?" if near and short else ""
+    return InvalidRequest(
+        f"There is no field {within + short!r}.{hint}", field=within + short, accepted=known
+    )
 
 
 def _refusal(error: ErrorDetails, model: type[BaseModel]) -> InvalidRequest:
     """pydantic's first complaint, in our words: it never quotes the value, which may be a prompt."""
-    name, kind = str(error["loc"][0]), error["type"]
-    accepted = model.model_fields[name].description
+    *within, last = error["loc"]
+    name, kind = ".".join(map(str, error["loc"])), error["type"]
+    part, accepted = _described(error["loc"], model)
+    if kind == "extra_forbidden":
+        return _unknown_field(str(last), part, within=".".join(map(str, within)) + ".")
     if kind == "missing":
         message = f"{name} is missing."
     elif kind == "string_too_long":
@@ -144,9 +193,29 @@ def _refusal(error: ErrorDetails, model: type[BaseModel]) -> InvalidRequest:
     elif kind in _EXPECTED:
         message = f"{name} must be {_EXPECTED[kind]}, not {_kind(error['input'])}."
     else:
-        place = ".".join(map(str, error["loc"]))
-        message = f"{place}: {error['msg']}."
+        message = f"{name}: {error['msg']}."
     return InvalidRequest(message, field=name, accepted=accepted)
+
+
+def _described(
+    place: Iterable[int | str], model: type[BaseModel]
+) -> tuple[type[BaseModel], str | None]:
+    """The innermost part of the request that ``place`` leads into, and what is said of its field."""
+    accepted = None
+    for name in place:
+        field = model.model_fields.get(str(name))
+        if field is None:
+            continue  # an index, or a name that there is not
+        accepted = field.description
+        model = next(_models_in(field.annotation), model)
+    return model, accepted
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Those of ``Part``, ``Part | None`` and ``list[Part]``."""
+    for each in (annotation, *get_args(annotation)):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            yield each
 
 
 def _kind(value: object) -> str:

@@ -31,27 +31,37 @@ def encode(event: Event) -> bytes:
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.number, event.kind.value.encode(), data)
 
 
-async def stream(
+def stream(
     events: AsyncGenerator[Event, None],
     *,
     stopping: asyncio.Event,
     keep_alive: float = KEEP_ALIVE_SECONDS,
 ) -> AsyncGenerator[bytes, None]:
-    """The events encoded, with a comment after every ``keep_alive`` seconds of silence.
+    """The events encoded; ends and closes them as :func:`relay` does."""
+    return relay(_encoded(events), stopping=stopping, keep_alive=keep_alive)
 
-    Ends with the events, or when the server is about to stop; closes ``events`` however it ends.
+
+async def relay(
+    frames: AsyncGenerator[bytes, None],
+    *,
+    stopping: asyncio.Event,
+    keep_alive: float = KEEP_ALIVE_SECONDS,
+) -> AsyncGenerator[bytes, None]:
+    """The frames as they come, with a comment after every ``keep_alive`` seconds of silence.
+
+    Ends with the frames, or when the server is about to stop; closes ``frames`` however it ends,
+    from a task of their own, so that they may wait while they clean up.
     """
-    frames: asyncio.Queue[bytes | None] = asyncio.Queue()
+    ready: asyncio.Queue[bytes | None] = asyncio.Queue()
     # Tasks of their own, because they clean up after a disconnect: a server may cancel this
     # generator at every await, those in a ``finally`` too.
-    pump = asyncio.create_task(_pump(events, frames))
-    closing = asyncio.create_task(_close(stopping, frames))
+    pump = asyncio.create_task(_pump(frames, ready))
+    closing = asyncio.create_task(_close(stopping, ready))
     try:
-        yield PREAMBLE
         while True:
             try:
                 async with asyncio.timeout(keep_alive):
-                    frame = await frames.get()
+                    frame = await ready.get()
             except TimeoutError:
                 frame = KEEP_ALIVE
             if frame is None:
@@ -62,18 +72,25 @@ async def stream(
         closing.cancel()
 
 
-async def _pump(events: AsyncGenerator[Event, None], frames: asyncio.Queue[bytes | None]) -> None:
+async def _encoded(events: AsyncGenerator[Event, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(events):
+        yield PREAMBLE
+        async for event in events:
+            yield encode(event)
+
+
+async def _pump(frames: AsyncGenerator[bytes, None], ready: asyncio.Queue[bytes | None]) -> None:
     try:
-        async with aclosing(events):
-            async for event in events:
-                frames.put_nowait(encode(event))
+        async with aclosing(frames):
+            async for frame in frames:
+                ready.put_nowait(frame)
     except SfumatoError as error:
         # The watcher connects again and goes on after the last number it saw.
         log.warning("a stream of events broke off: %s", error)
     finally:
-        frames.put_nowait(None)
+        ready.put_nowait(None)
 
 
-async def _close(stopping: asyncio.Event, frames: asyncio.Queue[bytes | None]) -> None:
+async def _close(stopping: asyncio.Event, ready: asyncio.Queue[bytes | None]) -> None:
     await stopping.wait()
-    frames.put_nowait(None)
+    ready.put_nowait(None)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from sfumato import __version__
-from sfumato.api.context import Context
+from sfumato.api.context import Services
 from sfumato.core.errors import SfumatoError
 
 #: A store that takes longer than this to answer is not ready.
@@ -36,7 +36,7 @@ async def healthz() -> Health:
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"model": Readiness}})
-async def readyz(context: Context, response: Response) -> Readiness:
+async def readyz(context: Services, response: Response) -> Readiness:
     """Whether a request sent now would be accepted, and if not, what is missing."""
     try:
         async with asyncio.timeout(_READY_SECONDS):

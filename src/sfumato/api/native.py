@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from sfumato.api import events
-from sfumato.api.body import openapi_body, read_json
 from sfumato.api.connection import ClientGone, while_connected
 from sfumato.api.context import Context
-from sfumato.api.requests import JobRequest
+from sfumato.api.inputs import openapi_job_body, read_job
 from sfumato.api.schemas import (
     JobList,
     JobView,
@@ -28,12 +28,16 @@ from sfumato.api.schemas import (
 )
 from sfumato.api.workers import LISTED_SECONDS
 from sfumato.core.errors import InvalidRequest, NotFound, Unavailable
+from sfumato.core.finding import KIND_WORDS
 from sfumato.core.job import ImageRecord, Job, JobStatus
+from sfumato.core.models import ModelInfo, ModelKind
 from sfumato.core.samplers import SAMPLERS, SCHEDULES
+from sfumato.services.inputs import input_of
 
 #: A caller that asks to wait longer waits this long; proxies rarely allow more.
 MAX_WAIT_SECONDS = 300
 MAX_KEY_CHARACTERS = 255
+_FOR_GOOD = "private, max-age=31536000, immutable"
 #: How long the address of a redirect is good: for whoever follows it, not for keeping.
 _REDIRECT_SECONDS = 300
 #: Seconds for which a look at the models is good enough for a listing.
@@ -54,7 +58,7 @@ JobId = Annotated[str, Path(max_length=64, examples=["01k9zs6v7m3b8d0p1q2r3s4t5v
     "/jobs",
     tags=["jobs"],
     status_code=202,
-    openapi_extra=openapi_body(JobRequest),
+    openapi_extra=openapi_job_body(),
     responses={200: {"model": JobView, "description": "Finished within the wait asked for."}},
 )
 async def create_job(
@@ -70,14 +74,16 @@ async def create_job(
     ] = None,
     traceparent: Annotated[str | None, Header(description="W3C trace context.")] = None,
 ) -> JobView:
-    """Queue a job. Once this answers 202, the job is on disk and outlives a crash."""
+    """Queue a job. Once this answers 202, the job is on disk and outlives a crash.
+
+    A picture is given as a data URL, in base64, as its https address, as `{"job": "<id>", "index": 0}` for that of an
+    earlier job, or as `{"part": "<name>"}`: then the body is `multipart/form-data` with the JSON as
+    its part `request` and the file as the part of that name.
+    """
     _check_key(idempotency_key)
     if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is None:
         traceparent = None  # as the W3C asks: one that can't be read is dropped
-    body = await read_json(request, JobRequest)
-    job = await context.submission.submit(
-        body.to_core(), idempotency_key=idempotency_key, traceparent=traceparent
-    )
+    job = await _submit(context, request, idempotency_key, traceparent)
     response.headers["Location"] = job_path(job.id)
     wait = preferred_wait(prefer or [])
     if wait is not None:
@@ -90,6 +96,20 @@ async def create_job(
     if job.status.finished:
         response.status_code = 200
     return await _view(context, job)
+
+
+async def _submit(
+    context: Context, request: Request, idempotency_key: str | None, traceparent: str | None
+) -> Job:
+    """Its files are let go of when it returns, before whoever waits for the job."""
+    asked = await read_job(request, context.tracking, context.web)
+    return await context.submission.submit(
+        asked.request,
+        inputs=asked.files,
+        idempotency_key=idempotency_key,
+        traceparent=traceparent,
+        webhook=asked.webhook,
+    )
 
 
 @router.get("/jobs", tags=["jobs"])
@@ -194,11 +214,37 @@ async def get_image(
     return Response(stored.data, media_type=stored.media_type, headers=headers)
 
 
+@router.get(
+    "/jobs/{job_id}/inputs/{sha256}",
+    tags=["jobs"],
+    response_class=Response,
+    responses={
+        200: {"content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}},
+        304: {"description": "The caller's copy is the picture."},
+    },
+)
+async def get_input(
+    context: Context,
+    job_id: JobId,
+    sha256: Annotated[str, Path(pattern="^[0-9a-f]{64}$")],
+    *,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """A picture that the request brought along, as it came."""
+    etag = f'"{sha256}"'
+    headers = {"ETag": etag, "Cache-Control": _FOR_GOOD, "X-Content-Type-Options": "nosniff"}
+    image = input_of(await context.tracking.get(job_id), sha256)
+    if _knows(if_none_match, etag):
+        return Response(status_code=304, headers=headers)
+    stored = await context.tracking.input(job_id, sha256)
+    return Response(stored.data, media_type=image.media_type, headers=headers)
+
+
 def _image_headers(job_id: str, record: ImageRecord) -> dict[str, str]:
     name = f"{job_id}-{record.index}{PurePosixPath(record.key).suffix}"
     return {
         "ETag": f'"{record.sha256}"',
-        "Cache-Control": "private, max-age=31536000, immutable",
+        "Cache-Control": _FOR_GOOD,
         "Content-Disposition": f'inline; filename="{name}"',
         "X-Content-Type-Options": "nosniff",
     }
@@ -213,35 +259,32 @@ def _knows(if_none_match: str | None, etag: str | None) -> bool:
 
 
 @router.get("/models", tags=["models"])
-async def list_models(context: Context) -> ModelList:
-    """Every model of the catalogue, and the samplers and schedules that each of them takes."""
+async def list_models(
+    context: Context,
+    kind: Annotated[
+        ModelKind | Literal["all"],
+        Query(description="`base` are the models that draw, which a request's `model` names."),
+    ] = ModelKind.BASE,
+) -> ModelList:
+    """The models of the catalogue, and the samplers and schedules that each of them takes; or the
+    LoRAs, or whatever else a request can name beside its model."""
     await _refresh(context)
-    default, holders = _default_model(context), await _holders(context)
+    view = await _model_view(context)
     return ModelList(
-        models=[
-            ModelView.of(
-                model, default=model.name == default, loaded_on=holders.get(model.name, ())
-            )
-            for model in context.catalog.list()
-        ],
+        models=[view(model) for model in context.catalog.list() if kind in (model.kind, "all")],
         samplers=list(SAMPLERS),
         schedules=list(SCHEDULES),
     )
 
 
 @router.get("/models/{name:path}", tags=["models"])
-async def get_model(context: Context, name: str) -> ModelView:
+async def get_model(context: Context, name: str, kind: ModelKind = ModelKind.BASE) -> ModelView:
     """One model, with the words it knows."""
     await _refresh(context)
     for model in context.catalog.list():
-        if model.name == name:
-            return ModelView.of(
-                model,
-                default=model.name == _default_model(context),
-                loaded_on=(await _holders(context)).get(name, ()),
-                with_vocabulary=True,
-            )
-    raise NotFound(f"There is no model {name[:64]!r}; /v1/models lists them.")
+        if (model.kind, model.name) == (kind, name):
+            return (await _model_view(context))(model, with_vocabulary=True)
+    raise NotFound(f"There is no {KIND_WORDS[kind]} {name[:64]!r}; /v1/models lists them.")
 
 
 @router.get("/runtimes", tags=["runtimes"])
@@ -276,6 +319,22 @@ async def _holders(context: Context) -> dict[str, list[str]]:
         for model in worker.models:
             holders[model].append(worker.name)
     return holders
+
+
+async def _model_view(context: Context) -> Callable[..., ModelView]:
+    """What shows a model; workers hold base models by name, and one of those is the default."""
+    default, holders = _default_model(context), await _holders(context)
+
+    def view(model: ModelInfo, *, with_vocabulary: bool = False) -> ModelView:
+        base = model.kind is ModelKind.BASE
+        return ModelView.of(
+            model,
+            default=base and model.name == default,
+            loaded_on=holders.get(model.name, ()) if base else (),
+            with_vocabulary=with_vocabulary,
+        )
+
+    return view
 
 
 def _default_model(context: Context) -> str | None:

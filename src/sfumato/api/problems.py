@@ -37,6 +37,10 @@ class InvalidJson(errors.InvalidRequest):
     code = "invalid_json"
 
 
+class InvalidMultipart(errors.InvalidRequest):
+    code = "invalid_multipart"
+
+
 class UnsupportedMediaType(errors.InvalidRequest):
     code = "unsupported_media_type"
 
@@ -69,6 +73,7 @@ STATUSES: Mapping[type[errors.SfumatoError], HTTPStatus] = {
     errors.Unauthorized: HTTPStatus.UNAUTHORIZED,
     errors.Forbidden: HTTPStatus.FORBIDDEN,
     errors.Overloaded: HTTPStatus.TOO_MANY_REQUESTS,
+    errors.QuotaExceeded: HTTPStatus.TOO_MANY_REQUESTS,
     errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StoreBusy: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
@@ -80,9 +85,11 @@ STATUSES: Mapping[type[errors.SfumatoError], HTTPStatus] = {
     errors.ModelUnusable: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.OutOfMemory: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.NumericalError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.ContentBlocked: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.WorkerLost: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.EngineFailure: HTTPStatus.INTERNAL_SERVER_ERROR,
     InvalidJson: HTTPStatus.BAD_REQUEST,
+    InvalidMultipart: HTTPStatus.BAD_REQUEST,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     RangeNotSatisfiable: HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,

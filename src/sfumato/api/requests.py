@@ -6,34 +6,29 @@ whose limits the schema only repeats for the reader.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
+from sfumato.api.edits import (
+    ControlRequest,
+    HiresRequest,
+    InpaintingRequest,
+    LoraRequest,
+    OutpaintingRequest,
+    Picture,
+    RefinerRequest,
+    UpscalingRequest,
+    VariationRequest,
+    WebhookRequest,
+)
+from sfumato.api.fields import Digits, Name, Whole, bounds
 from sfumato.core import request as core
+from sfumato.core.extras import MAX_CONTROLS, MAX_LORAS
+from sfumato.core.inputs import InputImage
 from sfumato.core.samplers import SAMPLERS, SCHEDULES
 
-MAX_NAME = 200
-
-
-def bounds(low: float, high: float) -> dict[str, Any]:
-    """JSON Schema's words for a range that the core checks."""
-    return {"minimum": low, "maximum": high}
-
-
-def _whole(value: object) -> object:
-    """JSON has one kind of number: 2.0 is 2, and one beyond 64 bits is read as a float."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _digits(value: object) -> object:
-    """A seed may come as text: JavaScript's numbers lose the last digits of a large one."""
-    is_digits = isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20
-    return int(str(value)) if is_digits else value
-
-
-Name = Annotated[str, Field(max_length=MAX_NAME)]
-Whole = Annotated[int, BeforeValidator(_whole)]
 #: A field of these three may be left out.
 Side = Annotated[
     Whole | None,
@@ -43,7 +38,7 @@ Side = Annotated[
     ),
 ]
 Seed = Annotated[
-    Annotated[Whole, BeforeValidator(_digits, json_schema_input_type=int | str)] | None,
+    Digits | None,
     Field(
         description="A whole number from 0 to 2^64-1, or its digits as text; image n of a job "
         "uses seed + n. Left out: drawn at random and shown in the job.",
@@ -113,6 +108,12 @@ class JobRequest(BaseModel):
         strict=False,  # a text of the three becomes the enumeration's member
         description="png, jpeg or webp. PNG alone is lossless.",
     )
+    output_quality: Whole | None = Field(
+        None,
+        description="Of a JPEG or WebP file: a whole number from "
+        f"{core.MIN_QUALITY} to {core.MAX_QUALITY}. Left out: 95, and 92 for WebP.",
+        json_schema_extra=bounds(core.MIN_QUALITY, core.MAX_QUALITY),
+    )
     priority: Whole = Field(
         0,
         description="Higher goes first: a whole number from "
@@ -134,6 +135,80 @@ class JobRequest(BaseModel):
         json_schema_extra=bounds(core.MIN_CLIP_SKIP, core.MAX_CLIP_SKIP),
     )
 
-    def to_core(self) -> core.GenerationRequest:
-        """Raises ``InvalidRequest``, naming the field."""
-        return core.GenerationRequest(**dict(self))
+    init_image: Picture = Field(None, description="A picture to begin with, instead of noise.")
+    strength: float | None = Field(
+        None,
+        description="How much of init_image is drawn anew: a number above 0 to 1. Left out: 0.75, "
+        "and 1 where only a part is redrawn.",
+        json_schema_extra={"exclusiveMinimum": 0, "maximum": 1},
+    )
+    inpainting: InpaintingRequest | None = Field(
+        None, description="Redraw a part of init_image: an object with a mask."
+    )
+    outpainting: OutpaintingRequest | None = Field(
+        None, description="Continue init_image beyond its edges: an object with left, right …"
+    )
+    hires: HiresRequest | None = Field(
+        None, description="Enlarge and draw over it: an object, which may be empty."
+    )
+    upscaling: UpscalingRequest | None = Field(
+        None, description="Enlarge the finished picture: an object with an upscaler."
+    )
+    variation: VariationRequest | None = Field(
+        None, description="Towards another seed: an object with seed and strength."
+    )
+    loras: list[LoraRequest] = Field(
+        default_factory=list,
+        description=f"Beside those that the prompt names: a list of at most {MAX_LORAS}.",
+        json_schema_extra={"maxItems": MAX_LORAS},
+    )
+    controls: list[ControlRequest] = Field(
+        default_factory=list,
+        description=f"ControlNets, each with its picture: a list of at most {MAX_CONTROLS}.",
+        json_schema_extra={"maxItems": MAX_CONTROLS},
+    )
+    vae: Name | None = Field(None, description="The name of a VAE in place of the model's own.")
+    refiner: RefinerRequest | None = Field(
+        None, description="A second model for the last steps: an object with a model."
+    )
+    determinism: core.Determinism | None = Field(
+        None,
+        strict=False,
+        description="strict: the same bytes in any company; fast: up to 2/255 a pixel between "
+        "them. Left out: what the operator has chosen.",
+    )
+
+    webhook: WebhookRequest | None = Field(
+        None, description="Where to tell what becomes of the job: an object with a url."
+    )
+
+    def pictures(self) -> dict[str, Any]:
+        """The pictures as they were given, by the dotted names of their fields."""
+        named = {
+            "init_image": self.init_image,
+            "inpainting.mask": None if self.inpainting is None else self.inpainting.mask,
+            **{f"controls.{n}.image": control.image for n, control in enumerate(self.controls)},
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+    def to_core(self, pictures: Mapping[str, InputImage] | None = None) -> core.GenerationRequest:
+        """Raises ``InvalidRequest``, naming the field.
+
+        Args:
+            pictures: what :meth:`pictures` became, by the same names.
+        """
+        images = pictures or {}
+        fields = dict(self)
+        del fields["webhook"]  # it is the job's, not the picture's
+        for name in ("outpainting", "hires", "upscaling", "variation", "refiner"):
+            if fields[name] is not None:
+                fields[name] = fields[name].to_core()
+        if self.inpainting is not None:
+            fields["inpainting"] = self.inpainting.to_core(images["inpainting.mask"])
+        fields["init_image"] = images.get("init_image")
+        fields["loras"] = tuple(lora.to_core() for lora in self.loras)
+        fields["controls"] = tuple(
+            control.to_core(images[f"controls.{n}.image"])
+            for n, control in enumerate(self.controls)
+        )
+        return core.GenerationRequest(**fields)

@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
+from sfumato.api.requested import Requested
 from sfumato.core.job import Job, JobStatus
-from sfumato.core.models import ModelInfo
-from sfumato.core.request import OutputFormat
+from sfumato.core.models import ModelInfo, ModelKind
+from sfumato.core.request import Determinism
 from sfumato.core.runtimes import Runtime
+from sfumato.core.safety import Safety
 
 
 def _iso(seconds: float) -> str:
@@ -24,28 +26,6 @@ Moment = Annotated[
     PlainSerializer(_iso, return_type=str),
     Field(json_schema_extra={"type": "string", "format": "date-time"}),
 ]
-
-
-class Requested(BaseModel):
-    """The request as it was asked; null where the model's own default was taken."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    prompt: str
-    negative_prompt: str
-    model: str | None
-    width: int | None
-    height: int | None
-    num_inference_steps: int | None
-    guidance_scale: float | None
-    seed: int | None
-    num_images: int
-    clip_skip: int
-    sampler: str | None
-    schedule: str | None
-    output_format: OutputFormat
-    priority: int
-    runtime: str | None
 
 
 class Used(BaseModel):
@@ -65,6 +45,13 @@ class Used(BaseModel):
     sampler: str
     schedule: str | None = Field(description="null: the sampler's own custom.")
     seed: int = Field(description="Of the first image. Up to 2^64-1: mind JavaScript's numbers.")
+    strength: float | None = Field(
+        description="How much of the picture that was brought is drawn anew; null: there is none."
+    )
+    determinism: Determinism
+    safety: Safety = Field(
+        description="What becomes of pictures that a safety checker finds unsafe; the operator's."
+    )
 
 
 class Failure(BaseModel):
@@ -147,7 +134,7 @@ class JobView(BaseModel):
             attempts=job.attempt,
             cancel_requested=job.cancel_requested,
             waiting=waiting,
-            request=Requested.model_validate(job.request),
+            request=Requested.of(job, path),
             used=Used.model_validate(job.settings),
             seed=job.settings.seed,
             notes=list(job.notes),
@@ -200,12 +187,16 @@ class Defaults(BaseModel):
 
 
 class ModelView(BaseModel):
-    """A model of the catalogue."""
+    """A model of the catalogue, or weights that are used beside one."""
 
     name: str
+    kind: ModelKind = Field(description="`base` draws by itself; names are unique within a kind.")
     title: str
     description: str
-    family: str
+    family: str = Field(
+        description="Of the network; of other kinds that of the models they fit, empty: any, or "
+        "not known."
+    )
     license: str
     size_bytes: int
     default: bool = Field(description="Whether a request that names no model gets this one.")
@@ -236,6 +227,7 @@ class ModelView(BaseModel):
         told = model.vocabulary if with_vocabulary else None
         return cls(
             name=model.name,
+            kind=model.kind,
             title=model.title or model.name,
             description=model.description,
             family=model.family,

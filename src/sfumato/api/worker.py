@@ -13,7 +13,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from sfumato.api.body import openapi_body, read_bytes, read_json
 from sfumato.api.connection import ClientGone, while_connected
-from sfumato.api.context import Context
+from sfumato.api.context import Services
 from sfumato.api.worker_calls import (
     MAX_BLOB_BYTES,
     MAX_COMPLETION_BYTES,
@@ -22,6 +22,7 @@ from sfumato.api.worker_calls import (
     blob_upload,
     checkpoint_urls,
     image_type,
+    input_urls,
 )
 from sfumato.api.worker_schemas import (
     Accepted,
@@ -55,10 +56,11 @@ _BLOB = "application/octet-stream"
 router = APIRouter(prefix="/v1/worker", tags=["worker"])
 _ATTEMPT = "/jobs/{job_id}/{attempt}"
 Index = Annotated[int, Path(ge=0, lt=MAX_IMAGES)]
+Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 
 
 @router.get("")
-async def greet(context: Context, caller: CallerDep) -> Greeting:
+async def greet(context: Services, caller: CallerDep) -> Greeting:
     """What the token is for, and the terms of its leases."""
     return Greeting(
         worker=caller.worker,
@@ -74,7 +76,7 @@ async def greet(context: Context, caller: CallerDep) -> Greeting:
     openapi_extra=openapi_body(Claim),
     responses={200: {"model": Claimed}, 204: {"description": "No job within the wait."}},
 )
-async def claim(context: Context, caller: CallerDep, request: Request) -> Response:
+async def claim(context: Services, caller: CallerDep, request: Request) -> Response:
     """Wait for a job and win it."""
     body = await read_json(request, Claim)
     await caller.check(runtime=body.runtime)
@@ -96,11 +98,13 @@ async def claim(context: Context, caller: CallerDep, request: Request) -> Respon
         reason = "the token of its worker was revoked"
         await work.leave(caller.worker, holding=holding, reason=reason)
         raise
-    model = await caller.parts.models.marked(assignment.model)
+    marked = caller.parts.models.marked
     claimed = Claimed(
         job=wire.job_to_data(assignment.job),
-        model=wire.model_to_data(model),
+        model=wire.model_to_data(await marked(assignment.model)),
+        extras=[wire.model_to_data(await marked(extra)) for extra in assignment.extras],
         checkpoint=await checkpoint_urls(caller, assignment.job),
+        inputs=await input_urls(caller, assignment.job),
     )
     return Response(orjson.dumps(claimed.model_dump()), media_type="application/json")
 
@@ -114,7 +118,7 @@ async def heartbeat(caller: CallerDep, request: Request) -> HeartbeatAnswer:
 
 
 @router.post("/presence", status_code=204, openapi_extra=openapi_body(Presence))
-async def presence(context: Context, caller: CallerDep, request: Request) -> None:
+async def presence(context: Services, caller: CallerDep, request: Request) -> None:
     """What the worker is and which models it holds, for `/v1/workers` and `/v1/models`."""
     body = await read_json(request, Presence)
     await caller.check(runtime=body.runtime)
@@ -131,7 +135,7 @@ async def presence(context: Context, caller: CallerDep, request: Request) -> Non
 
 
 @router.post("/leave", status_code=204, openapi_extra=openapi_body(Leaving))
-async def leave(context: Context, caller: CallerDep, request: Request) -> None:
+async def leave(context: Services, caller: CallerDep, request: Request) -> None:
     """The worker ends. What it holds, but for what it names, is queued again."""
     body = await read_json(request, Leaving)
     holding = [attempt.ref() for attempt in body.holding]
@@ -141,7 +145,7 @@ async def leave(context: Context, caller: CallerDep, request: Request) -> None:
 
 @router.post(f"{_ATTEMPT}/watch", openapi_extra=openapi_body(Watch))
 async def watch(
-    context: Context, caller: CallerDep, attempt: AttemptDep, request: Request
+    context: Services, caller: CallerDep, attempt: AttemptDep, request: Request
 ) -> WatchAnswer:
     """Wait until the attempt is canceled or lost."""
     body = await read_json(request, Watch)
@@ -219,6 +223,13 @@ async def put_checkpoint(
 async def get_checkpoint(caller: CallerDep, attempt: AttemptDep, index: Index) -> Response:
     """A state's bytes, to be resumed."""
     key = await caller.parts.work.checkpoint_key(caller.worker, attempt, index)
+    return Response((await caller.parts.images.get(key)).data, media_type=_BLOB)
+
+
+@router.get(f"{_ATTEMPT}/inputs/{{sha256}}", response_class=Response)
+async def get_input(caller: CallerDep, attempt: AttemptDep, sha256: Sha256) -> Response:
+    """A picture that the job brought along, for a service whose pictures lie in no bucket."""
+    key = await caller.parts.work.input_key(caller.worker, attempt, sha256)
     return Response((await caller.parts.images.get(key)).data, media_type=_BLOB)
 
 

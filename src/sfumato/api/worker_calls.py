@@ -8,10 +8,11 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Path, Request
 
-from sfumato.api.context import Context, RemoteParts
+from sfumato.api.context import RemoteParts, Services
 from sfumato.api.problems import UnsupportedMediaType
 from sfumato.api.worker_schemas import Upload
 from sfumato.core.errors import InvalidRequest, NotFound, Unauthorized
+from sfumato.core.inputs import input_key
 from sfumato.core.job import Job, checkpoint_key
 from sfumato.core.ports import WorkerToken
 from sfumato.core.request import OutputFormat
@@ -50,7 +51,7 @@ class Caller:
 
 
 async def _caller(
-    context: Context,
+    context: Services,
     request: Request,
     x_sfumato_worker: Annotated[
         str, Header(description="The worker's name, unique among the token's worker processes.")
@@ -101,6 +102,17 @@ async def checkpoint_urls(caller: Caller, job: Job) -> list[str]:
         key = checkpoint_key(job.id, index)
         url = await caller.parts.images.download_url(key, expires=URL_SECONDS)
         urls.append(url or f"/v1/worker/jobs/{job.id}/{job.attempt}/checkpoints/{index}")
+    return urls
+
+
+async def input_urls(caller: Caller, job: Job) -> dict[str, str]:
+    """Where the pictures that a job brought along can be read, by their SHA-256."""
+    urls = {}
+    for image in job.request.inputs():
+        key = input_key(job.id, image.sha256)
+        url = await caller.parts.images.download_url(key, expires=URL_SECONDS)
+        here = f"/v1/worker/jobs/{job.id}/{job.attempt}/inputs/{image.sha256}"
+        urls[image.sha256] = url or here
     return urls
 
 

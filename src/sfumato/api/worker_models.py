@@ -10,12 +10,12 @@ from urllib.parse import quote, urlencode
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
 
-from sfumato.api.context import Context
+from sfumato.api.context import Services
 from sfumato.api.problems import RangeNotSatisfiable
 from sfumato.api.worker_calls import URL_SECONDS, Caller, CallerDep
 from sfumato.api.worker_schemas import ModelFilesView, ModelFileView
 from sfumato.core.errors import Forbidden, NotFound
-from sfumato.core.models import ModelFile, ModelInfo
+from sfumato.core.models import ModelFile, ModelInfo, ModelKind
 
 #: Bytes that are read and sent at once.
 _CHUNK = 1 << 20
@@ -25,9 +25,11 @@ router = APIRouter(prefix="/v1/worker", tags=["worker"])
 
 
 @router.get("/models/{name:path}")
-async def list_files(context: Context, caller: CallerDep, name: str) -> ModelFilesView:
+async def list_files(
+    context: Services, caller: CallerDep, name: str, kind: ModelKind = ModelKind.BASE
+) -> ModelFilesView:
     """A model's files, with where each can be read."""
-    model = await caller.parts.models.marked(_model(context, caller, name))
+    model = await caller.parts.models.marked(_model(context, caller, name, kind))
     return ModelFilesView(
         name=model.name,
         files=[
@@ -45,20 +47,22 @@ async def list_files(context: Context, caller: CallerDep, name: str) -> ModelFil
 
 async def _url(caller: Caller, model: ModelInfo, file: ModelFile) -> str:
     url = await caller.parts.models.download_url(model, file, expires=URL_SECONDS)
-    path = f"/v1/worker/model-files/{quote(model.name)}?{urlencode({'path': file.path})}"
-    return url or path
+    query = urlencode({"kind": model.kind.value, "path": file.path})
+    return url or f"/v1/worker/model-files/{quote(model.name)}?{query}"
 
 
 @router.get("/model-files/{name:path}", response_class=StreamingResponse)
 async def get_file(
-    context: Context,
+    context: Services,
     caller: CallerDep,
     name: str,
+    *,
     path: Annotated[str, Query(max_length=1000)],
+    kind: ModelKind = ModelKind.BASE,
     range_header: Annotated[str | None, Header(alias="Range")] = None,
 ) -> StreamingResponse:
     """One file's bytes, or a range of them, for a service whose models lie in no bucket."""
-    model = _model(context, caller, name)
+    model = _model(context, caller, name, kind)
     file = next((file for file in model.files if file.path == path), None)
     if file is None:
         raise NotFound(f"The model {model.name!r} has no such file.")
@@ -81,9 +85,10 @@ async def _pieces(
         yield await caller.parts.models.read(model, file, position, min(end, position + _CHUNK))
 
 
-def _model(context: Context, caller: Caller, name: str) -> ModelInfo:
-    model = context.catalog.get(name)
-    if not any(
+def _model(context: Services, caller: Caller, name: str, kind: ModelKind) -> ModelInfo:
+    """What is used beside a base model is for every worker, as any request may name it."""
+    model = context.catalog.get(name, kind)
+    if kind is ModelKind.BASE and not any(
         runtime.serves(model.name)
         for runtime in context.runtimes
         if runtime.name in caller.token.runtimes

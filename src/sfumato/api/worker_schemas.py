@@ -65,10 +65,14 @@ class Claim(_Strict):
 class Claimed(BaseModel):
     job: dict[str, Any]
     model: dict[str, Any]
+    extras: list[dict[str, Any]] = Field(description="The other weights that the request names.")
     checkpoint: list[str] = Field(
         repr=False,
         description="URLs of the images' states, by index; empty: every image starts anew. One "
         "that is not found starts anew too.",
+    )
+    inputs: dict[str, str] = Field(
+        repr=False, description="URLs of the pictures that the job brought along, by SHA-256."
     )
 
 

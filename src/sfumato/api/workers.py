@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.api.context import Context
 from sfumato.api.schemas import Moment, Problem
+from sfumato.core.keys import Scope
 from sfumato.core.ports import WorkerKind
 
 #: Seconds after which a worker that says nothing is no longer listed: three reports at the
@@ -58,6 +59,7 @@ class ScalingView(BaseModel):
 @router.get("/workers")
 async def list_workers(context: Context) -> WorkerList:
     """Workers that were heard of in the last half minute, by name."""
+    context.caller.check(Scope.READ_ALL)
     found = await context.workers.list(since=context.clock.now() - LISTED_SECONDS)
     return WorkerList(workers=[WorkerView.model_validate(report) for report in found])
 
@@ -67,4 +69,5 @@ async def get_scaling(
     context: Context, runtime: Annotated[str, Path(max_length=200)]
 ) -> ScalingView:
     """How many jobs of a runtime are open, and how many workers they ask for."""
+    context.caller.check(Scope.READ_ALL)
     return ScalingView(**asdict(await context.scaling.of(runtime)))

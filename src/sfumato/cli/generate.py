@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from sfumato.cli import edit_options as flags
+from sfumato.cli.edits import EditFlags, checked, many
 from sfumato.cli.options import Data, Json, Server, load_settings
 from sfumato.cli.output import describe_timings, print_json, printable
 from sfumato.cli.progress import Display, Follower, Stage, display
@@ -74,6 +76,25 @@ def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of th
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the files.")
     ] = Path(),
+    init_image: flags.InitImage = None,
+    strength: flags.Strength = None,
+    mask: flags.Mask = None,
+    mask_blur: flags.MaskBlur = None,
+    mask_padding: flags.MaskPadding = None,
+    fill: flags.MaskFill = None,
+    only_masked: flags.OnlyMasked = False,
+    invert_mask: flags.InvertMask = False,
+    outpaint: flags.Outpaint = None,
+    hires: flags.HiresScale = None,
+    hires_upscaler: flags.HiresUpscaler = None,
+    hires_strength: flags.HiresStrength = None,
+    hires_steps: flags.HiresSteps = None,
+    upscale: flags.Upscale = None,
+    variation: flags.VariationOf = None,
+    lora: flags.Loras = None,
+    control: flags.Controls = None,
+    vae: flags.Vae = None,
+    determinism: flags.Exactness = None,
     server: Server = None,
     data: Data = None,
     json: Json = False,
@@ -100,11 +121,33 @@ def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of th
         "runtime": runtime,
         "metadata": None if metadata is None else _parsed(metadata),
     }
-    options = {name: value for name, value in given.items() if value is not None}
+    plain = {name: value for name, value in given.items() if value is not None}
+    edits = EditFlags(
+        init_image=init_image,
+        strength=strength,
+        mask=mask,
+        mask_blur=mask_blur,
+        mask_padding=mask_padding,
+        fill=fill,
+        only_masked=only_masked,
+        invert_mask=invert_mask,
+        outpaint=outpaint,
+        hires=hires,
+        hires_upscaler=hires_upscaler,
+        hires_strength=hires_strength,
+        hires_steps=hires_steps,
+        upscale=upscale,
+        variation=variation,
+        lora=many(lora),
+        control=many(control),
+        vae=vae,
+        determinism=determinism,
+    ).options()
     # Checked here too, so that a mistake costs no start of a service.
-    GenerationRequest(prompt=prompt, **options)  # type: ignore[arg-type]  # checked by itself
+    GenerationRequest(prompt=prompt, **{**plain, **checked(edits)})
+    options = {**plain, **edits}
     _check_folder(out)
-    generation = _generate(prompt, options, server=server, data=data)
+    generation = draw(prompt, options, server=server, data=data)
     paths = _save(generation, prompt, out)
     _report(generation, paths, as_json=json)
 
@@ -128,9 +171,14 @@ def _parsed(text: str) -> Mapping[str, object]:
     )
 
 
-def _generate(
+def draw(
     prompt: str, options: Mapping[str, object], *, server: str | None, data: Path | None
 ) -> Generation:
+    """The pictures of one job, from the service that the command talks to, with its progress shown.
+
+    Args:
+        options: fields of the native API's request.
+    """
     # With one key, submitting again to another service on the same data folder finds the job.
     key = secrets.token_urlsafe(24)
     with display() as shown:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import typer
 
 import sfumato
-from sfumato.cli import generate, jobs, models, runtimes, service, tokens
+from sfumato.cli import generate, jobs, keys, models, reproduce, runtimes, service, tokens
 from sfumato.cli.output import as_error_line, print_error
 
 app = typer.Typer(
@@ -41,11 +41,13 @@ def _root(
 app.command(epilog='Example: sfumato generate "a castle at night" --seed 7 --num-images 4')(
     generate.generate
 )
+app.command(epilog="Example: sfumato reproduce a-castle-at-night-7.png")(reproduce.reproduce)
 app.command(epilog="Example: sfumato serve --port 8080 --data ~/sfumato")(service.serve)
 app.command(epilog="Example: sfumato worker --data ~/sfumato --idle-timeout 60")(service.worker)
 app.command(epilog="Example: sfumato doctor --json")(service.doctor)
 app.command(epilog="Example: sfumato version")(service.version)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(runtimes.app, name="runtimes")
 app.add_typer(tokens.app, name="tokens")

@@ -1,4 +1,4 @@
-"""``sfumato models``: which models there are, and adding and removing them."""
+"""``sfumato models``: which weights of each kind there are, and adding and removing them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from sfumato.core.models import ModelInfo
     from sfumato.core.ports import BytesProgress
 
+#: As :class:`sfumato.core.models.ModelKind`, which help need not import.
+Kind = Literal["base", "lora", "embedding", "controlnet", "vae", "upscaler", "safety"]
+_Kind = Annotated[Kind, typer.Option(help="What it is for.", show_default=True)]
+
 app = typer.Typer(
-    help="Which models there are; adding and removing them.",
+    help="Which models, LoRAs and other weights there are; adding and removing them.",
     epilog="Example: sfumato models list",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -27,16 +31,39 @@ app = typer.Typer(
 
 
 @app.command("list", epilog="Example: sfumato models list --server http://127.0.0.1:8080")
-def list_models(server: Server = None, data: Data = None, json: Json = False) -> None:
-    """List the models, with what a request gets that leaves a field out.
+def list_models(
+    kind: Annotated[
+        Literal[Kind, "all"], typer.Option(help="What they are for.", show_default=True)
+    ] = "base",
+    server: Server = None,
+    data: Data = None,
+    json: Json = False,
+) -> None:
+    """List the models, with what a request gets that leaves a field out; or weights of another kind.
 
     Asks the service at --server, or the one running on the data folder; without one, looks where
     the models lie.
     """
-    found = _models(server, data)
+    found = _models(server, data, kind)
     if json:
         print_json([model.model_dump(mode="json") for model in found])
-        return
+    elif kind == "base":
+        _print_bases(found)
+    else:
+        rows = [
+            (
+                model.name,
+                model.kind,
+                model.family or "any",
+                _bytes(model.size_bytes),
+                model.refusal or " ".join(filter(None, (model.title, model.description))),
+            )
+            for model in found
+        ]
+        print_table(("NAME", "KIND", "FAMILY", "BYTES", "ABOUT"), rows)
+
+
+def _print_bases(found: Sequence[Model]) -> None:
     rows = [
         (
             f"{model.name} *" if model.default else model.name,
@@ -58,6 +85,7 @@ def list_models(server: Server = None, data: Data = None, json: Json = False) ->
 @app.command("show", epilog="Example: sfumato models show starter")
 def show_model(
     name: Annotated[str, typer.Argument(help="As `sfumato models list` tells it.")],
+    kind: _Kind = "base",
     server: Server = None,
     data: Data = None,
     json: Json = False,
@@ -65,32 +93,42 @@ def show_model(
     """Tell everything about one model."""
     from sfumato.core.errors import UnknownModel  # noqa: PLC0415 - help needs none of these
 
-    found = _models(server, data)
+    found = _models(server, data, kind)
     model = next((model for model in found if model.name == name), None)
     if model is None:
         names = [model.name for model in found]
-        raise UnknownModel(f"There is no model {name!r}.", field="model", accepted=names)
+        what = "model" if kind == "base" else kind
+        raise UnknownModel(f"There is no {what} {name!r}.", field="model", accepted=names)
     if json:
         print_json(model.model_dump(mode="json"))
         return
-    defaults = model.defaults
+    for label, value in _told(model).items():
+        if value:
+            typer.echo(f"{label:<9}  {printable(value)}")
+
+
+def _told(model: Model) -> dict[str, str]:
     rows = {
         "name": model.name,
         "title": model.title,
         "about": model.description,
+        "kind": model.kind,
         "family": model.family,
         "license": model.license,
         "bytes": f"{model.size_bytes:,}",
         "sha256": model.sha256 or "unknown: it was not added with `sfumato models add`",
-        "memory": f"{_bytes(model.memory_bytes)} on a GPU, for one picture; about twice on a CPU",
-        "defaults": f"{defaults.width}x{defaults.height}, {defaults.num_inference_steps} steps, "
-        f"guidance {defaults.guidance_scale:g}, {defaults.sampler}",
-        "loaded on": ", ".join(model.loaded_on) or "no worker",
-        "refused": model.refusal or "",
     }
-    for label, value in rows.items():
-        if value:
-            typer.echo(f"{label:<9}  {printable(value)}")
+    memory, defaults = _bytes(model.memory_bytes), model.defaults
+    if model.kind == "base":
+        rows |= {
+            "memory": f"{memory} on a GPU, for one picture; about twice on a CPU",
+            "defaults": f"{defaults.width}x{defaults.height}, {defaults.num_inference_steps} "
+            f"steps, guidance {defaults.guidance_scale:g}, {defaults.sampler}",
+            "loaded on": ", ".join(model.loaded_on) or "no worker",
+        }
+    else:
+        rows["memory"] = f"{memory} on a GPU, about twice on a CPU"
+    return {**rows, "refused": model.refusal or ""}
 
 
 @app.command("add", epilog="Example: sfumato models add ~/Downloads/photo.safetensors --name photo")
@@ -99,8 +137,8 @@ def add_model(
         str,
         typer.Argument(
             metavar="PATH|s3://…|hf:OWNER/NAME",
-            help="A folder in diffusers' layout or a .safetensors file, on disk, in a bucket, or "
-            "on the Hugging Face hub.",
+            help="A folder in diffusers' layout or a .safetensors file, of a model, a LoRA or "
+            "whatever else, on disk, in a bucket, or on the Hugging Face hub.",
         ),
     ],
     name: Annotated[
@@ -125,22 +163,27 @@ def add_model(
     if json:
         print_json(_view(model, settings.default_model).model_dump(mode="json"))
         return
-    typer.echo(f"Added {model.name} ({model.family}, {_bytes(model.size_bytes)}).")
+    kind = "" if model.kind.value == "base" else model.kind.value
+    told = ", ".join(filter(None, (kind, model.family, _bytes(model.size_bytes))))
+    typer.echo(f"Added {model.name} ({told}).")
 
 
 @app.command("remove", epilog="Example: sfumato models remove photo")
 def remove_model(
-    name: Annotated[str, typer.Argument(help="As it was added.")], data: Data = None
+    name: Annotated[str, typer.Argument(help="As it was added.")],
+    kind: _Kind = "base",
+    data: Data = None,
 ) -> None:
     """Delete a model from where models are kept. Jobs that run keep the copy they have."""
     settings = load_settings(data)
     from sfumato.bootstrap.models import remove_model as remove  # noqa: PLC0415
+    from sfumato.core.models import ModelKind  # noqa: PLC0415
 
-    count = remove(settings, name)
+    count = remove(settings, name, ModelKind(kind))
     typer.echo(f"Removed {name}, {count} file{'' if count == 1 else 's'}.")
 
 
-def _models(server: str | None, data: Path | None) -> Sequence[Model]:
+def _models(server: str | None, data: Path | None, kind: str) -> Sequence[Model]:
     from sfumato.bootstrap.folder import running_service  # noqa: PLC0415 - help needs none of these
     from sfumato.client import Client  # noqa: PLC0415
 
@@ -148,10 +191,14 @@ def _models(server: str | None, data: Path | None) -> Sequence[Model]:
     url = server or running_service(settings)
     if url is not None:
         with Client(url) as client:
-            return client.models()
+            return client.models(kind=kind)
     from sfumato.bootstrap.models import open_catalog  # noqa: PLC0415
 
-    return [_view(model, settings.default_model) for model in open_catalog(settings).list()]
+    return [
+        _view(model, settings.default_model)
+        for model in open_catalog(settings).list()
+        if kind in (model.kind.value, "all")
+    ]
 
 
 def _view(model: ModelInfo, default: str) -> Model:
@@ -162,7 +209,7 @@ def _view(model: ModelInfo, default: str) -> Model:
             **asdict(model),
             "sizes": [{"width": width, "height": height} for width, height in model.sizes],
             "sha256": model.sha256 or None,
-            "default": model.name == default,
+            "default": (model.kind.value, model.name) == ("base", default),
         }
     )
 

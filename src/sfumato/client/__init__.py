@@ -23,8 +23,9 @@ from sfumato.client.errors import (
     WaitTimeout,
 )
 from sfumato.client.nonblocking import AsyncClient
+from sfumato.client.options import RequestOptions
+from sfumato.client.pictures import Picture
 from sfumato.client.results import Generation, Image, ImageInfo, Job, Model, Runtime
-from sfumato.client.wire import RequestOptions
 from sfumato.core.events import Event, EventKind
 from sfumato.core.job import JobStatus, Timings
 
@@ -46,6 +47,7 @@ __all__ = [
     "Model",
     "NotFound",
     "Overloaded",
+    "Picture",
     "RequestOptions",
     "Runtime",
     "ServiceFailed",

@@ -13,9 +13,9 @@ import httpx
 
 from sfumato.client import wire
 from sfumato.client.errors import ClientError, WaitTimeout
+from sfumato.client.options import RequestOptions
 from sfumato.client.results import Generation, Image, ImageInfo, Job, Model, Runtime
 from sfumato.client.watching import Watch
-from sfumato.client.wire import RequestOptions
 from sfumato.core.events import Event
 from sfumato.core.job import JobStatus
 
@@ -88,6 +88,9 @@ class Client:
 
         Args:
             idempotency_key: the same key and request give the same job. Left out: a random one.
+
+        Raises:
+            OSError: the file of a picture can't be read.
         """
         return self._perform(wire.submit(prompt, options, idempotency_key=idempotency_key))
 
@@ -134,8 +137,9 @@ class Client:
         """A picture as an encoded file."""
         return self._perform(wire.image(info))
 
-    def models(self) -> tuple[Model, ...]:
-        return self._perform(wire.models())
+    def models(self, *, kind: str = "base") -> tuple[Model, ...]:
+        """Those that draw, or the weights of another kind, as ``lora``; ``all`` for every kind."""
+        return self._perform(wire.models(kind))
 
     def runtimes(self) -> tuple[Runtime, ...]:
         return self._perform(wire.runtimes())

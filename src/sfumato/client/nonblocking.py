@@ -13,9 +13,9 @@ import httpx
 
 from sfumato.client import wire
 from sfumato.client.errors import ClientError, WaitTimeout
+from sfumato.client.options import RequestOptions
 from sfumato.client.results import Generation, Image, ImageInfo, Job, Model, Runtime
 from sfumato.client.watching import Watch
-from sfumato.client.wire import RequestOptions
 from sfumato.core.events import Event
 from sfumato.core.job import JobStatus
 
@@ -88,8 +88,15 @@ class AsyncClient:
 
         Args:
             idempotency_key: the same key and request give the same job. Left out: a random one.
+
+        Raises:
+            OSError: the file of a picture can't be read.
         """
-        return await self._perform(wire.submit(prompt, options, idempotency_key=idempotency_key))
+        # In a thread, for it may read files.
+        call = await asyncio.to_thread(
+            wire.submit, prompt, options, idempotency_key=idempotency_key
+        )
+        return await self._perform(call)
 
     async def get(self, job_id: str) -> Job:
         """The job as it is now. Raises ``NotFound``."""
@@ -136,8 +143,9 @@ class AsyncClient:
         """A picture as an encoded file."""
         return await self._perform(wire.image(info))
 
-    async def models(self) -> tuple[Model, ...]:
-        return await self._perform(wire.models())
+    async def models(self, *, kind: str = "base") -> tuple[Model, ...]:
+        """Those that draw, or the weights of another kind, as ``lora``; ``all`` for every kind."""
+        return await self._perform(wire.models(kind))
 
     async def runtimes(self) -> tuple[Runtime, ...]:
         return await self._perform(wire.runtimes())

@@ -86,6 +86,8 @@ class Model(_Answer):
     """A model of the service's catalogue.
 
     Attributes:
+        kind: ``base`` draws by itself; ``lora``, ``embedding``, ``controlnet``, ``vae``,
+            ``upscaler`` and ``safety`` are used beside one of the same ``family``.
         default: whether a request that names no model gets this one.
         sizes: the sizes it draws well; empty: any.
         refusal: why the service won't load it; None when it will.
@@ -95,6 +97,7 @@ class Model(_Answer):
     """
 
     name: str
+    kind: str = "base"
     title: str = ""
     description: str = ""
     family: str = ""

@@ -11,13 +11,14 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Generic, TypedDict, TypeVar
+from typing import Generic, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
 from sfumato.client import errors, problems
+from sfumato.client.pictures import Files, form
 from sfumato.client.results import ImageInfo, Job, JobPage, Model, ModelList, Runtime, RuntimeList
 from sfumato.core.job import JobStatus
 
@@ -29,31 +30,6 @@ _FIRST_DELAY = 0.25
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
-
-
-class RequestOptions(TypedDict, total=False):
-    """What may be said beside the prompt; what is left out takes the model's own default.
-
-    Sizes are pixels, multiples of 8. ``seed`` is 0 to 2**64 - 1. ``output_format`` is ``png``,
-    ``jpeg`` or ``webp``. ``priority`` is -100 to 100, higher first. ``metadata`` is echoed in the
-    job. The service checks every field and names the one at fault.
-    """
-
-    negative_prompt: str
-    model: str
-    width: int
-    height: int
-    num_inference_steps: int
-    guidance_scale: float
-    seed: int
-    num_images: int
-    clip_skip: int
-    sampler: str
-    schedule: str
-    output_format: str
-    priority: int
-    runtime: str
-    metadata: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +84,27 @@ def retry_delay(attempt: int) -> float:
 def submit(
     prompt: str, options: Mapping[str, object], *, idempotency_key: str | None = None
 ) -> Call[Job]:
-    """Raises ``InvalidRequest`` for a value that JSON can't hold, as NaN."""
+    """Reads the files of the options' pictures.
+
+    Raises:
+        InvalidRequest: for a value that JSON can't hold, as NaN, or a picture that is none.
+        OSError: a file can't be read.
+    """
+    files = Files()
+    content = _encoded({"prompt": prompt, **files.attached(options)})
+    media_type = "application/json"
+    if files.parts:
+        media_type, content = form(content, files.parts)
     return Call(
         "POST",
         "/v1/jobs",
         _reader(Job),
         headers={
-            "Content-Type": "application/json",
+            "Content-Type": media_type,
             # Always sent, so that a submission whose answer got lost can be repeated.
             "Idempotency-Key": idempotency_key or secrets.token_urlsafe(24),
         },
-        content=_encoded({"prompt": prompt, **options}),
+        content=content,
     )
 
 
@@ -144,9 +130,9 @@ def image(info: ImageInfo) -> Call[bytes]:
     return Call("GET", info.url, lambda response: response.content)
 
 
-def models() -> Call[tuple[Model, ...]]:
+def models(kind: str) -> Call[tuple[Model, ...]]:
     read = _reader(ModelList)
-    return Call("GET", "/v1/models", lambda response: read(response).models)
+    return Call("GET", "/v1/models", lambda response: read(response).models, params={"kind": kind})
 
 
 def runtimes() -> Call[tuple[Runtime, ...]]:

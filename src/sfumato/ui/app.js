@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { Card } from "./card.js";
 import * as form from "./form.js";
+import * as picture from "./picture.js";
 import { Watcher } from "./watch.js";
 
 const list = document.getElementById("jobs");
@@ -21,7 +22,7 @@ function show(job, { place = "prepend" } = {}) {
   let card = cards.get(job.id);
   const before = card?.job.status;
   if (!card) {
-    card = new Card({ onCancel: cancel, onReuse: form.fill });
+    card = new Card({ onCancel: cancel, onReuse: form.fill, onBegin: picture.begin });
     cards.set(job.id, card);
     list[place](card.element);
   }

@@ -9,8 +9,10 @@ export class Card {
   #drawn = false;
   #progress = null;
   #words = "";
+  #onBegin;
 
-  constructor({ onCancel, onReuse }) {
+  constructor({ onCancel, onReuse, onBegin }) {
+    this.#onBegin = onBegin;
     this.element = clone("job-template");
     this.#part(".cancel").addEventListener("click", () => onCancel(this.#job));
     this.#part(".reuse").addEventListener("click", () => onReuse(this.#job));
@@ -117,6 +119,8 @@ export class Card {
       Steps: used.num_inference_steps,
       Guidance: used.guidance_scale,
       Sampler: used.sampler,
+      Schedule: used.schedule,
+      "Drawn anew": request.init_image ? request.strength ?? null : null,
       Seed: used.seed,
       Negative: request.negative_prompt || null,
       Attempts: job.attempts > 1 ? job.attempts : null,
@@ -156,6 +160,9 @@ export class Card {
     picture.alt = job.images.length > 1 ? `${job.request.prompt} (${image.index + 1})` : job.request.prompt;
     figure.querySelector(".full").href = image.url;
     figure.querySelector(".seed").textContent = image.seed;
+    const begin = figure.querySelector(".begin");
+    begin.setAttribute("aria-label", `Begin with the picture of seed ${image.seed}`);
+    begin.addEventListener("click", () => this.#onBegin(job, image));
     const download = figure.querySelector(".download");
     download.href = image.url;
     download.download = ""; // the service names the file

@@ -1,18 +1,19 @@
 // The form: what the caller asks for, and each error beside the field it names.
 
 import { Problem } from "./api.js";
+import * as picture from "./picture.js";
 
 const form = document.getElementById("ask");
 const advanced = document.getElementById("advanced");
 const formError = document.getElementById("form-error");
-const NUMBERS = ["width", "height", "num_inference_steps", "guidance_scale", "num_images"];
+const NUMBERS = ["width", "height", "num_inference_steps", "guidance_scale", "num_images", "clip_skip", "strength"];
 const DEFAULTS = ["width", "height", "num_inference_steps", "guidance_scale"];
-const FIELDS = ["prompt", "negative_prompt", "seed", "sampler", "model", ...NUMBERS];
+const FIELDS = ["prompt", "negative_prompt", "seed", "sampler", "schedule", "model", ...NUMBERS];
 
 let catalogue = [];
 
 /** The request; what is left empty is left out. */
-export function read() {
+export async function read() {
   const request = {};
   for (const name of FIELDS) {
     const input = form.elements[name];
@@ -23,6 +24,9 @@ export function read() {
     // An empty prompt is sent: the service says what is wrong with it.
     if (value !== "" || name === "prompt") request[name] = NUMBERS.includes(name) ? Number(value) : value;
   }
+  const beginning = await picture.value();
+  if (beginning) request.init_image = beginning;
+  else delete request.strength;
   return request;
 }
 
@@ -30,7 +34,10 @@ export function read() {
 export function fill(job) {
   for (const name of FIELDS) form.elements[name].value = job.request[name] ?? "";
   form.elements.seed.value = job.seed;
-  if (job.request.num_images === 1) form.elements.num_images.value = "";
+  for (const name of ["num_images", "clip_skip"]) {
+    if (job.request[name] === 1) form.elements[name].value = "";
+  }
+  picture.again(job);
   advanced.open = true;
   settings();
   form.elements.prompt.focus();
@@ -43,19 +50,20 @@ export function clearErrors() {
 
 export function complain(problem) {
   clearErrors();
-  const known = FIELDS.includes(problem.field);
+  const known = FIELDS.includes(problem.field) || problem.field === "init_image";
   const place = known ? document.getElementById(`${problem.field}-error`) : formError;
   const accepted = Array.isArray(problem.accepted) ? problem.accepted.join(", ") : problem.accepted;
   place.textContent = accepted ? `${problem.message} Right would be: ${accepted}.`.replace("..", ".") : problem.message;
   place.hidden = false;
   if (!known) return;
   const input = form.elements[problem.field];
-  if (advanced.contains(input)) advanced.open = true;
+  const folded = input.closest("details");
+  if (folded) folded.open = true;
   input.setAttribute("aria-invalid", "true");
   input.focus();
 }
 
-export function offer({ models, samplers }) {
+export function offer({ models, samplers, schedules }) {
   catalogue = models;
   const usable = models.filter((model) => model.refusal === null);
   form.elements.model.replaceChildren(
@@ -64,6 +72,10 @@ export function offer({ models, samplers }) {
   form.elements.sampler.replaceChildren(
     new Option("", ""),
     ...samplers.map((name) => new Option(name, name)),
+  );
+  form.elements.schedule.replaceChildren(
+    new Option("the sampler's own", ""),
+    ...schedules.map((name) => new Option(name, name)),
   );
   settings();
 }
@@ -86,7 +98,7 @@ export function onSubmit(submit) {
     clearErrors();
     button.disabled = true;
     try {
-      await submit(read());
+      await submit(await read());
     } catch (problem) {
       complain(problem);
     } finally {
@@ -100,6 +112,7 @@ export function onSubmit(submit) {
   form.addEventListener("reset", (event) => {
     event.preventDefault();
     for (const name of FIELDS.filter((field) => field !== "prompt")) form.elements[name].value = "";
+    picture.clear();
     clearErrors();
     settings();
   });

@@ -7,6 +7,8 @@ import contextlib
 import itertools
 import socket
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import httpx
 import uvicorn
@@ -21,7 +23,28 @@ from sfumato.services.placement import Scaling
 from tests.support.parts import House
 
 
-def context_of(house: House) -> ApiContext:
+@dataclass
+class Api:
+    """The app over a house, and a client of it."""
+
+    house: House
+    app: FastAPI
+    http: httpx.AsyncClient
+
+    async def draw(self, **fields: Any) -> dict[str, Any]:
+        """A finished job."""
+        async with self.house.working():
+            response = await self.http.post(
+                "/v1/jobs",
+                json={"prompt": "a castle at night", **fields},
+                headers={"Prefer": "wait=30"},
+            )
+        assert response.status_code == 200, response.text
+        job: dict[str, Any] = response.json()
+        return job
+
+
+def context_of(house: House, *, key_required: bool = False) -> ApiContext:
     """What bootstrap would hand to the app."""
 
     async def report(runtime: str) -> RuntimeReport:
@@ -42,7 +65,10 @@ def context_of(house: House) -> ApiContext:
         workers=house.workers,
         clock=house.clock,
         scaling=Scaling(store=house.store, runtimes=[Runtime("default")], clock=house.clock),
+        access=house.keys,
+        web=house.web,
         remote=house.remote(),
+        key_required=key_required,
     )
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from sfumato.api.body import MAX_BODY_BYTES
 from sfumato.api.context import ApiContext
+from sfumato.api.inputs import MAX_JOB_BYTES
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.ports import Slot
 from sfumato.engine.fake import FakeEngine
@@ -201,7 +201,7 @@ async def test_a_body_that_is_too_large_is_answered_before_it_is_sent(site: Site
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(site.url).port)
     writer.write(
         b"POST /v1/jobs HTTP/1.1\r\nHost: sfumato\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % (1024 * MAX_BODY_BYTES)
+        b"Content-Length: %d\r\n\r\n" % (1024 * MAX_JOB_BYTES)
     )
     answer = await reader.readuntil(b"}")
     assert answer.startswith(b"HTTP/1.1 413 ")
@@ -212,8 +212,8 @@ async def test_a_body_that_is_too_large_is_answered_before_it_is_sent(site: Site
 
 async def test_a_client_that_sends_too_much_reads_the_answer(site: Site) -> None:
     response = await site.http.post(
-        "/v1/jobs",
-        content=b" " * (8 * MAX_BODY_BYTES),
+        "/generate",
+        content=b" " * (MAX_JOB_BYTES + (8 << 20)),
         headers={"Content-Type": "application/json"},
     )
     assert response.status_code == 413

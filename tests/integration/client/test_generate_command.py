@@ -12,9 +12,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import psutil
 
+from tests.support.png import png
 from tests.support.service import PATIENCE, ServiceProcess
 
 #: Slow enough to be interrupted between steps, whatever the machine.
@@ -27,10 +29,17 @@ class Command:
     Its standard error is read line by line; that is where the progress goes.
     """
 
-    def __init__(self, folder: Path, *arguments: str, device: str = "fake") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        device: str = "fake",
+        stdin: IO[bytes] | None = None,
+    ) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("SFUMATO_")}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sfumato", "generate", "a castle", *arguments],
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -60,9 +69,11 @@ class Command:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str, device: str = "fake") -> Iterator[Command]:
+def running(
+    folder: Path, *arguments: str, device: str = "fake", stdin: IO[bytes] | None = None
+) -> Iterator[Command]:
     """A command whose processes are all gone afterwards, or the test has failed."""
-    command = Command(folder, *arguments, device=device)
+    command = Command(folder, *arguments, device=device, stdin=stdin)
     try:
         yield command
     finally:
@@ -70,8 +81,8 @@ def running(folder: Path, *arguments: str, device: str = "fake") -> Iterator[Com
             command.process.kill()
 
 
-def generate(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    with running(folder, *arguments) as command:
+def generate(folder: Path, *arguments: str, stdin: IO[bytes] | None = None) -> tuple[int, str, str]:
+    with running(folder, *arguments, stdin=stdin) as command:
         return command.end()
 
 
@@ -107,6 +118,24 @@ def test_a_prompt_becomes_files_and_no_process_stays(tmp_path: Path) -> None:
     assert "denoising 8/8" in err.splitlines()
     assert (tmp_path / "a-castle-8.png").read_bytes().startswith(b"\x89PNG")
     assert processes_on(tmp_path) == []
+
+
+def test_a_picture_is_read_from_a_file_or_from_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "in.png").write_bytes(png(64, 48))
+    status, out, err = generate(tmp_path, "--init-image=in.png", "--strength=0.5", "--seed=7")
+    assert (status, out.splitlines()[0]) == (0, "a-castle-7.png  seed 7"), err
+    with (tmp_path / "in.png").open("rb") as file:
+        status, out, err = generate(tmp_path, "--init-image=-", "--seed=8", stdin=file)
+    assert (status, out.splitlines()[0]) == (0, "a-castle-8.png  seed 8"), err
+
+
+def test_a_wrong_file_is_one_line_before_any_service_starts(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("no picture")
+    for name, words in (("in.txt", "no picture that can be read"), ("gone.png", "gone.png")):
+        status, out, err = generate(tmp_path, f"--init-image={name}")
+        assert (status, out, len(err.splitlines())) == (1, "", 1)
+        assert words in err
+    assert not (tmp_path / "data").exists()
 
 
 def test_json_is_all_that_a_program_reads_and_old_files_stay(tmp_path: Path) -> None:

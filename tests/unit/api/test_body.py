@@ -91,5 +91,5 @@ def test_a_whole_number_may_be_written_with_a_point_and_null_means_left_out() ->
 
 def test_the_wire_has_the_fields_of_the_core() -> None:
     names = [field.name for field in dataclasses.fields(GenerationRequest)]
-    assert list(JobRequest.model_fields) == names
+    assert list(JobRequest.model_fields) == [*names, "webhook"]
     assert JobRequest(prompt="x").to_core() == GenerationRequest("x")

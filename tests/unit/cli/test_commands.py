@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer.main
@@ -13,6 +14,8 @@ from typer.testing import CliRunner
 
 import sfumato
 from sfumato.cli.main import app, main
+from sfumato.cli.models import Kind
+from sfumato.core.models import ModelKind
 
 runner = CliRunner()
 
@@ -44,10 +47,15 @@ def test_every_command_has_help_with_an_example(path: list[str]) -> None:
     assert result.stdout.split("\n\n")[1].strip(), "says what it does"
 
 
+def test_models_are_listed_by_every_kind_there_is() -> None:
+    assert set(get_args(Kind)) == {kind.value for kind in ModelKind}
+
+
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in every_command()} == {
-        *("", "generate", "serve", "worker", "doctor", "version"),
+        *("", "generate", "reproduce", "serve", "worker", "doctor", "version"),
         *("jobs", "jobs list", "jobs show", "jobs cancel"),
+        *("keys", "keys create", "keys list", "keys revoke", "keys rotate"),
         *("models", "models list", "models show", "models add", "models remove"),
         *("runtimes", "runtimes list"),
         *("tokens", "tokens create", "tokens list", "tokens revoke"),

@@ -6,7 +6,6 @@ forms of errors. A caller that drops the connection takes its job back.
 
 from __future__ import annotations
 
-import logging
 from http import HTTPStatus
 
 import orjson
@@ -15,18 +14,15 @@ from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.api.body import openapi_body, read_json
-from sfumato.api.connection import ClientGone, while_connected
-from sfumato.api.context import ApiContext, Context
+from sfumato.api.connection import ClientGone
+from sfumato.api.context import Context
+from sfumato.api.fields import Name, Whole
 from sfumato.api.problems import status_of
-from sfumato.api.requests import Name, Sampler, Schedule, Seed, Side, Whole
-from sfumato.core.errors import InvalidRequest, JobFinished
+from sfumato.api.requests import Sampler, Schedule, Seed, Side
+from sfumato.api.wanting import wanted_end
+from sfumato.core.errors import InvalidRequest
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.request import MAX_PROMPT_CHARACTERS, GenerationRequest
-
-log = logging.getLogger(__name__)
-
-#: How long one look at the job lasts; the caller is waited for as long as it stays.
-_LOOK_SECONDS = 60.0
 
 router = APIRouter(tags=["dialects"])
 
@@ -75,29 +71,14 @@ async def generate(context: Context, request: Request) -> Response:
             raise
         return _validation_answer(error)
     try:
-        job = await while_connected(request, _finished(context, job), stopping=context.stopping)
+        job = await wanted_end(context, request, job)
     except ClientGone:
-        await _take_back(context, job)
         return Response(status_code=499)  # nobody reads it
     if job.status is not JobStatus.SUCCEEDED:
         reason = f"Job {job.id} was canceled." if job.error is None else job.error.message
         return PlainTextResponse(reason, status_code=500, headers=_headers(job))
     picture = await context.tracking.image(job.id, 0)
     return Response(picture.data, media_type=picture.media_type, headers=_headers(job))
-
-
-async def _finished(context: ApiContext, job: Job) -> Job:
-    while not job.status.finished:
-        job = await context.tracking.wait(job.id, timeout=_LOOK_SECONDS)
-    return job
-
-
-async def _take_back(context: ApiContext, job: Job) -> None:
-    try:
-        await context.tracking.cancel(job.id)
-    except JobFinished:
-        return
-    log.info("job %s is to stop: its caller dropped the connection", job.id)
 
 
 def _headers(job: Job) -> dict[str, str]:
