@@ -8,6 +8,8 @@ NUM_IMAGES ?= 1
 HOST       ?= 127.0.0.1
 PORT       ?= 8080
 
+TEST_PROCESSES ?= 3
+
 .DEFAULT_GOAL := help
 .PHONY: help install image run-example serve test chaos services services-down lint format types bench bench-queue bench-celery bench-overhead bench-engine bench-submissions clean
 
@@ -36,8 +38,9 @@ run-example: image ## the same, under the name one of the seed systems used
 serve: $(VENV)/.engine ## the service at http://127.0.0.1:8080, until Ctrl-C
 	@exec $(BIN)/sfumato serve --host $(HOST) --port $(PORT)
 
+# More processes than cores: many tests wait for a server or for another process.
 test: $(VENV)/.test lint types ## every test, with the servers that they need
-	@scripts/services run $(BIN)/python -m pytest
+	@scripts/services run $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 chaos: $(VENV)/.test ## a thousand jobs a set-up while everything breaks; some minutes
 	@$(BIN)/python -m tests.chaos
