@@ -20,7 +20,7 @@ from sfumato.api import (
     workers,
 )
 from sfumato.api.context import ApiContext
-from sfumato.api.dialects import generate
+from sfumato.api.dialects import DIALECTS
 
 #: What a page of another origin may read of an answer.
 _EXPOSED = ["Location", "Preference-Applied", "Retry-After", "X-Sfumato-Job", "X-Sfumato-Seed"]
@@ -46,10 +46,13 @@ def create_app(
         redoc_url=None,
     )
     app.state.context = context
-    for module in (native, webhooks, workers, worker, worker_models, generate, health):
+    for module in (native, webhooks, workers, worker, worker_models, health):
         app.include_router(module.router)
+    for dialect in DIALECTS:
+        app.include_router(dialect.router)
     page.install(app)
-    problems.install(app, stopping=context.stopping)
+    forms = {prefix: form for dialect in DIALECTS for prefix, form in dialect.forms.items()}
+    problems.install(app, stopping=context.stopping, forms=forms)
     # Added last, so outermost: an error's answer must be readable by another origin's page too.
     app.add_middleware(
         CORSMiddleware,

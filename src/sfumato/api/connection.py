@@ -1,4 +1,4 @@
-"""Work that is worth doing only while somebody waits for it."""
+"""The caller's end of a request: where it thinks that we are, and whether it still waits."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ async def while_connected(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def base_of(request: Request) -> str:
+    """The address at which the caller reached the service, without a slash at its end."""
+    return str(request.base_url).rstrip("/")
 
 
 async def _disconnected(request: Request) -> None:

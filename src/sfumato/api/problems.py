@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -28,6 +30,7 @@ from sfumato.core import errors
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
+_Handler = Callable[[Request, Exception], Coroutine[Any, Any, Response]]
 #: A message may quote what the caller sent; it need not quote all of it.
 _MAX_DETAIL = 1000
 _RETRY_AFTER = 2.0
@@ -102,38 +105,54 @@ def status_of(error: errors.SfumatoError) -> HTTPStatus:
     return next(STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES)
 
 
-def problem(
-    status: HTTPStatus,
-    *,
-    code: str,
-    detail: str,
-    field: str | None = None,
-    accepted: str | list[str] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    """An answer in RFC 9457's form. ``title`` is the code in words, the same at every occurrence."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is said of an error, before it takes the form of an API.
+
+    Attributes:
+        code: stable, as ``invalid_request``.
+        detail: what was wrong; for people.
+        field: of the request that is at fault, with dots between its parts.
+        accepted: what would have been right.
+    """
+
+    status: HTTPStatus
+    code: str
+    detail: str
+    field: str | None = None
+    accepted: str | list[str] | None = None
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: errors.SfumatoError) -> Refusal:
+        """That of an error of ours."""
+        return cls(
+            status_of(error),
+            code=error.code,
+            detail=error.message,
+            field=error.field,
+            accepted=error.accepted,
+            headers=headers_of(error),
+        )
+
+
+#: The form that an API's errors have on the wire.
+Form = Callable[[Refusal], Response]
+
+
+def problem(refusal: Refusal) -> Response:
+    """RFC 9457's form. ``title`` is the code in words, the same at every occurrence."""
+    detail = refusal.detail
     body: dict[str, Any] = {
-        "type": f"urn:problem-type:sfumato:{code}",
-        "title": code.replace("_", " ").capitalize(),
-        "status": int(status),
+        "type": f"urn:problem-type:sfumato:{refusal.code}",
+        "title": refusal.code.replace("_", " ").capitalize(),
+        "status": int(refusal.status),
         "detail": detail if len(detail) <= _MAX_DETAIL else detail[:_MAX_DETAIL] + " …",
-        "code": code,
+        "code": refusal.code,
     }
-    extensions = {"field": field, "accepted": accepted}
+    extensions = {"field": refusal.field, "accepted": refusal.accepted}
     body |= {name: value for name, value in extensions.items() if value is not None}
-    return Response(orjson.dumps(body), int(status), headers, media_type=MEDIA_TYPE)
-
-
-def problem_of(error: errors.SfumatoError) -> Response:
-    """The answer for an error of ours."""
-    return problem(
-        status_of(error),
-        code=error.code,
-        detail=error.message,
-        field=error.field,
-        accepted=error.accepted,
-        headers=headers_of(error),
-    )
+    return Response(orjson.dumps(body), int(refusal.status), refusal.headers, media_type=MEDIA_TYPE)
 
 
 def headers_of(error: errors.SfumatoError) -> dict[str, str]:
@@ -147,30 +166,42 @@ def headers_of(error: errors.SfumatoError) -> dict[str, str]:
     return {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
-def install(app: FastAPI, *, stopping: asyncio.Event) -> None:
-    """Answer every error of the app as a problem.
+def install(
+    app: FastAPI, *, stopping: asyncio.Event, forms: Mapping[str, Form] | None = None
+) -> None:
+    """Answer every error of the app in its API's form.
 
     Args:
         stopping: set when the server is about to stop.
+        forms: of the paths that begin so, the longest first; everywhere else it is
+            :func:`problem`.
     """
-    app.add_exception_handler(errors.SfumatoError, _on_error)
-    app.add_exception_handler(RequestValidationError, _on_invalid_parameter)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_middleware(LastResort, stopping=stopping)
+    longest_first = sorted((forms or {}).items(), key=lambda item: -len(item[0]))
+
+    def answer(path: str, refusal: Refusal) -> Response:
+        for prefix, form in longest_first:
+            if path.startswith(prefix):
+                return form(refusal)
+        return problem(refusal)
+
+    def handler(refusal_of: Callable[[Request, Any], Refusal]) -> _Handler:
+        async def handle(request: Request, error: Exception) -> Response:
+            return answer(request.url.path, refusal_of(request, error))
+
+        return handle
+
+    app.add_exception_handler(errors.SfumatoError, handler(lambda _, error: Refusal.of(error)))
+    app.add_exception_handler(RequestValidationError, handler(_invalid_parameter))
+    app.add_exception_handler(HTTPException, handler(_of_the_router))
+    app.add_middleware(LastResort, stopping=stopping, answer=answer)
 
 
-async def _on_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, errors.SfumatoError)  # noqa: S101 - the handler is installed for it
-    return problem_of(error)
-
-
-async def _on_invalid_parameter(_request: Request, error: Exception) -> Response:
+def _invalid_parameter(_request: Request, error: RequestValidationError) -> Refusal:
     """A path or query parameter that FastAPI refused; bodies are read by :mod:`sfumato.api.body`."""
-    assert isinstance(error, RequestValidationError)  # noqa: S101
     first = error.errors()[0]
     name = str(first["loc"][-1])
     expected = first.get("ctx", {}).get("expected")
-    return problem(
+    return Refusal(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         code=errors.InvalidRequest.code,
         detail=f"{name}: {first['msg']}.",
@@ -179,16 +210,14 @@ async def _on_invalid_parameter(_request: Request, error: Exception) -> Response
     )
 
 
-async def _on_http_exception(request: Request, error: Exception) -> Response:
+def _of_the_router(request: Request, error: HTTPException) -> Refusal:
     """The router's own answers: no such path, wrong method."""
-    assert isinstance(error, HTTPException)  # noqa: S101
     status = HTTPStatus(error.status_code)
-    headers = dict(error.headers or {})
     if status is HTTPStatus.NOT_FOUND:
-        return problem(status, code="no_such_path", detail="Nothing lives at this path; see /docs.")
+        return Refusal(status, code="no_such_path", detail="Nothing lives at this path; see /docs.")
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = _methods(request)
-        return problem(
+        return Refusal(
             status,
             code="method_not_allowed",
             detail=f"{request.method} is not allowed here.",
@@ -196,7 +225,7 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
             headers={"Allow": ", ".join(allowed)},
         )
     code = status.phrase.lower().replace(" ", "_")
-    return problem(status, code=code, detail=str(error.detail), headers=headers)
+    return Refusal(status, code=code, detail=str(error.detail), headers=error.headers or {})
 
 
 def _methods(request: Request) -> list[str]:
@@ -216,15 +245,23 @@ class LastResort:
     A request that a stopping server gives up is no defect: its caller is told to ask again.
     """
 
-    def __init__(self, app: ASGIApp, *, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        stopping: asyncio.Event,
+        answer: Callable[[str, Refusal], Response],
+    ) -> None:
         self._app = app
         self._stopping = stopping
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         started = False
+        answer = partial(self._answer, scope["path"])
 
         async def watched_send(message: Message) -> None:
             nonlocal started
@@ -242,7 +279,7 @@ class LastResort:
                 "The server stopped before this was done; whether it was is not known. Ask again, "
                 "with the same Idempotency-Key where there was one."
             )
-            await problem_of(given_up)(scope, receive, send)
+            await answer(Refusal.of(given_up))(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - the one place that must
             log.error(  # noqa: TRY400 - log.exception would write the message
                 "%s %s failed with %s\n%s",
@@ -254,10 +291,10 @@ class LastResort:
             if started:
                 # Half an answer must not pass for a whole one: let the server cut the connection.
                 raise ConnectionAbortedError from None
-            answer = problem(
+            defect = Refusal(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
                 code=errors.SfumatoError.code,
                 detail="A defect in the service; its log has the details. "
                 "Jobs that were accepted are not lost.",
             )
-            await answer(scope, receive, send)
+            await answer(defect)(scope, receive, send)

@@ -192,7 +192,8 @@ def test_in_half_precision_and_again_in_float32(sd1: TinyModel, info: ModelInfo)
     assert [net._placement.dtype for net in nets] == [torch.bfloat16, torch.float32]
     for slot in slots:
         half.step([slot])
-    torch.testing.assert_close(slots[0].latents, slots[1].latents, rtol=0.1, atol=0.1)
+    size = slots[1].latents.norm()
+    assert (slots[0].latents.float() - slots[1].latents).norm() < 0.05 * size
 
 
 def test_it_goes_on_from_a_checkpoint(

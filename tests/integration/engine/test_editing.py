@@ -33,6 +33,7 @@ from sfumato.engine.engine import DiffusionEngine
 from sfumato.engine.slots import DiffusionSlot
 from tests.support.pictures import Brought, noise, rectangle
 from tests.support.tiny_models import SCHEDULER, SIDE, TinyModel, make_model
+from tests.support.tolerances import AS_DIFFUSERS
 
 SOLVERS = {
     "euler": EulerDiscreteScheduler,
@@ -126,7 +127,9 @@ def run(model: TinyModel, brought: Brought, request: GenerationRequest) -> Diffu
 
 def same(found: Tensor, expected: Tensor) -> None:
     size = max(1.0, float(expected.abs().max()))
-    torch.testing.assert_close(found[None] / size, expected / size, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        found[None] / size, expected / size, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS
+    )
 
 
 @pytest.mark.parametrize("strength", [0.1, 0.5, 1.0])

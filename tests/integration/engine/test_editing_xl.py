@@ -23,6 +23,7 @@ from tests.support.batching import finish
 from tests.support.pictures import Brought, noise, rectangle
 from tests.support.tiny_models import SCHEDULER, SIDE
 from tests.support.tiny_xl import TinyXl
+from tests.support.tolerances import AS_DIFFUSERS
 
 SOLVERS: dict[str, Any] = {
     "euler": EulerDiscreteScheduler,
@@ -70,4 +71,4 @@ def test_latents_end_where_the_pipelines_do(xl: TinyXl, sampler: str, *, masked:
     engine.load(xl.info)
     slot = engine.admit(brought.task(request, xl.info))
     finish(engine, slot)
-    torch.testing.assert_close(slot.latents[None], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(slot.latents[None], expected, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS)

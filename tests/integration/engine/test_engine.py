@@ -22,9 +22,7 @@ from sfumato.engine.engine import DiffusionEngine
 from sfumato.engine.slots import DiffusionSlot
 from tests.support.rendering import render
 from tests.support.tiny_models import SIDE, TinyModel
-
-#: Latents of a slot alone and in a batch differ by float32 rounding: other kernels, other sums.
-SAME = 1e-4
+from tests.support.tolerances import SAME
 
 
 def task_of(model: ModelInfo, prompt: str = "a castle", *, index: int = 0, **fields) -> ImageTask:

@@ -23,9 +23,8 @@ from tests.support import lora_files
 from tests.support.lora_files import Maker, file_for
 from tests.support.rendering import render, task_of
 from tests.support.tiny_models import TinyModel, tiny_info
+from tests.support.tolerances import SAME
 
-#: Latents of pictures whose kernels add in another order.
-SAME = 1e-4
 _ATTENTION = "down_blocks.0.attentions.0.transformer_blocks.0"
 UNET_LAYERS = (
     *(f"{_ATTENTION}.attn1.to_q", f"{_ATTENTION}.attn2.to_k", f"{_ATTENTION}.attn2.to_v"),

@@ -29,6 +29,7 @@ from tests.support.lora_files import lora, lora_info
 from tests.support.rendering import task_of
 from tests.support.tiny_models import SCHEDULER, TinyModel
 from tests.support.tiny_xl import TinyXl, make_xl
+from tests.support.tolerances import AS_DIFFUSERS
 
 pytest.importorskip("peft")
 pytestmark = [
@@ -134,7 +135,9 @@ def test_sd1(engine: DiffusionEngine, sd1: TinyModel, tmp_path: Path, naming: st
     )
     file = lora_info(path)
     wanted = expected(pipeline, file)
-    torch.testing.assert_close(drawn(engine, sd1.info, file), wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        drawn(engine, sd1.info, file), wanted, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS
+    )
 
 
 def test_sdxl_by_the_names_of_its_first_code(
@@ -156,4 +159,6 @@ def test_sdxl_by_the_names_of_its_first_code(
     file = lora_info(path)
     wanted = expected(copied.pipeline(EulerDiscreteScheduler.from_config(SCHEDULER)), file)
     engine.load(xl.info)
-    torch.testing.assert_close(drawn(engine, xl.info, file), wanted, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        drawn(engine, xl.info, file), wanted, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS
+    )

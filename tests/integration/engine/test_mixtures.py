@@ -25,9 +25,7 @@ from tests.support.batching import finish
 from tests.support.pictures import Brought, noise, rectangle
 from tests.support.rendering import render
 from tests.support.tiny_models import SIDE, TinyModel, make_model
-
-#: Latents of a slot alone and in a batch differ by float32 rounding: other kernels, other sums.
-SAME = 1e-4
+from tests.support.tolerances import SAME
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,7 @@ from sfumato.engine.prompts import MAX_CHUNKS, PromptEncoder
 from sfumato.engine.rows import Rows
 from sfumato.engine.slots import DiffusionSlot
 from tests.support.tiny_models import SCHEDULER, TinyModel
-
-#: Of another number of rows the kernels add in another order.
-SAME = 1e-4
+from tests.support.tolerances import SAME
 
 
 def admit(engine: DiffusionEngine, model: TinyModel, prompt: str, **fields) -> DiffusionSlot:

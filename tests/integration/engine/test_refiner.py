@@ -28,6 +28,7 @@ from tests.support.pictures import Brought, noise, rectangle
 from tests.support.rendering import render, task_of
 from tests.support.tiny_models import SCHEDULER, TinyModel
 from tests.support.tiny_xl import TinyXl, make_xl
+from tests.support.tolerances import AS_DIFFUSERS
 
 SOLVERS: dict[str, Any] = {
     "euler": EulerDiscreteScheduler,
@@ -104,7 +105,7 @@ def test_latents_end_where_the_pair_of_pipelines_does(
     assert (slot.batch_key.model, slot.steps) == (xl.info.name, 5)
     end(engine, slot)
     assert slot.batch_key.model == refiner.info.name
-    torch.testing.assert_close(slot.latents[None], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(slot.latents[None], expected, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS)
 
 
 def test_the_refiner_is_told_how_beautiful_pictures_are(
@@ -188,7 +189,7 @@ def test_in_a_mixed_batch_each_ends_as_alone(
         for key in {slot.batch_key for slot in under_way}:
             engine.step([slot for slot in under_way if slot.batch_key == key])
     for slot, latents in zip(slots, alone, strict=True):
-        torch.testing.assert_close(slot.latents, latents, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(slot.latents, latents, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS)
 
 
 def test_a_strict_picture_is_the_same_bytes_in_any_company(

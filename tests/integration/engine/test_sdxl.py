@@ -30,6 +30,7 @@ from sfumato.engine.weights import Placement
 from tests.support.rendering import task_of
 from tests.support.tiny_models import SCHEDULER, TinyModel
 from tests.support.tiny_xl import WIDTHS, TinyXl, make_xl
+from tests.support.tolerances import AS_DIFFUSERS
 
 SOLVERS: dict[str, Any] = {
     "euler": EulerDiscreteScheduler,
@@ -94,7 +95,7 @@ def test_latents_end_where_the_pipelines_do(
         seed=5,
         guidance_scale=4.0,
     )
-    torch.testing.assert_close(latents[None], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(latents[None], expected, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS)
 
 
 @pytest.mark.parametrize("zeros", [True, False])
@@ -188,7 +189,7 @@ def test_in_a_mixed_batch_each_ends_as_alone(engine: DiffusionEngine, xl: TinyXl
     while under_way := [slot for slot in slots if slot.step < slot.steps]:
         engine.step(under_way)
     for slot, picture in zip(slots, alone, strict=True):
-        torch.testing.assert_close(slot.latents, picture, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(slot.latents, picture, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS)
 
 
 def test_families_side_by_side_draw_what_they_draw_alone(
@@ -298,4 +299,4 @@ def test_turbo_and_lightning_follow_their_schedulers_config(
     assert slot.rows == 1
     assert slot.table.timestep(0) == 999
     latents = drawn(engine, turbo, "a castle", **fields)
-    torch.testing.assert_close(latents[None], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(latents[None], expected, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS)

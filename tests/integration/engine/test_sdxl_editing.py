@@ -24,6 +24,7 @@ from sfumato.engine.engine import DiffusionEngine
 from tests.support.pictures import Brought, noise, rectangle
 from tests.support.tiny_models import SCHEDULER, SIDE
 from tests.support.tiny_xl import TinyXl, make_xl
+from tests.support.tolerances import AS_DIFFUSERS
 
 SOLVERS: dict[str, Any] = {"euler": EulerDiscreteScheduler, "ddim": DDIMScheduler}
 PICTURE = noise(SIDE, SIDE).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
@@ -86,7 +87,7 @@ def both(
 @pytest.mark.parametrize("sampler", list(SOLVERS))
 def test_image_to_image(xl: TinyXl, sampler: str, strength: float) -> None:
     found, expected = both(xl, StableDiffusionXLImg2ImgPipeline, sampler, strength, masked=False)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, expected, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS)
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
@@ -97,4 +98,4 @@ def test_inpainting(
 ) -> None:
     model = xl if channels == 4 else inpainter
     found, expected = both(model, StableDiffusionXLInpaintPipeline, sampler, strength, masked=True)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found, expected, rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS)

@@ -24,6 +24,7 @@ from tests.support import ldm
 from tests.support.rendering import task_of
 from tests.support.tiny_models import TinyModel, tiny_info
 from tests.support.tiny_xl import TinyXl
+from tests.support.tolerances import AS_DIFFUSERS
 
 
 def write_checkpoint(path: Path, model: TinyModel) -> ModelInfo:
@@ -55,7 +56,9 @@ def test_one_file_draws_what_the_folder_draws(
     engine = DiffusionEngine("cpu", threads=1)
     engine.load(model.info)
     engine.load(single)
-    torch.testing.assert_close(draw(engine, single), draw(engine, model.info), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        draw(engine, single), draw(engine, model.info), rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS
+    )
 
 
 @pytest.mark.parametrize("name", ["xl", "refiner"])
@@ -76,7 +79,9 @@ def test_one_file_of_sdxl_draws_what_the_folder_draws(
     engine = DiffusionEngine("cpu", threads=1)
     for info in (single, whole):
         engine.load(info)
-    torch.testing.assert_close(draw(engine, single), draw(engine, whole), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        draw(engine, single), draw(engine, whole), rtol=AS_DIFFUSERS, atol=AS_DIFFUSERS
+    )
     mine, theirs = (
         engine.admit(task_of(info)).conditioning.negative.at(0).tokens for info in (single, whole)
     )

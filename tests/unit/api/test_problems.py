@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 import pytest
 
-from sfumato.api.problems import STATUSES, BodyTooLarge, problem_of, status_of
+from sfumato.api.problems import STATUSES, BodyTooLarge, Refusal, problem, status_of
 from sfumato.core.errors import InvalidRequest, Overloaded, SfumatoError, StoreBusy, UnknownModel
 
 
@@ -46,7 +46,9 @@ def test_a_class_of_later_takes_the_status_of_the_class_above() -> None:
 
 
 def test_a_problem_names_code_field_and_what_is_accepted() -> None:
-    answer = problem_of(UnknownModel("There is no model 'x'.", field="model", accepted=["starter"]))
+    answer = problem(
+        Refusal.of(UnknownModel("There is no model 'x'.", field="model", accepted=["starter"]))
+    )
     assert answer.status_code == 422
     assert answer.media_type == "application/problem+json"
     assert json.loads(answer.body) == {
@@ -65,13 +67,13 @@ def test_a_problem_names_code_field_and_what_is_accepted() -> None:
     [(Overloaded("full", retry_after=9.2), "10"), (StoreBusy("locked"), "2")],
 )
 def test_what_may_pass_says_when_to_come_back(error: SfumatoError, seconds: str) -> None:
-    assert problem_of(error).headers["Retry-After"] == seconds
+    assert problem(Refusal.of(error)).headers["Retry-After"] == seconds
 
 
 def test_what_stays_wrong_asks_nobody_to_come_back() -> None:
-    assert "Retry-After" not in problem_of(BodyTooLarge("too large")).headers
+    assert "Retry-After" not in problem(Refusal.of(BodyTooLarge("too large"))).headers
 
 
 def test_a_long_message_is_cut() -> None:
-    detail = json.loads(problem_of(InvalidRequest("x" * 100_000)).body)["detail"]
+    detail = json.loads(problem(Refusal.of(InvalidRequest("x" * 100_000))).body)["detail"]
     assert len(detail) < 1100
