@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     #: SNS topic that is told of each result.
     tasks_topic_arn: str | None = None
 
+    #: Tell it also when a worker begins to draw one.
+    tasks_tell_running: bool = _named(
+        "tasks_tell_running", "EXP_CALLBACK_WHEN_RUNNING", default=False
+    )
+
     #: A worker's service, when that is elsewhere, and the token that it lets the worker in with.
     connect: str | None = None
     token: SecretStr | None = None
@@ -148,7 +153,7 @@ class Settings(BaseSettings):
     retention_days: Annotated[float, Field(gt=0)] | None = None
     log_level: str = "INFO"
 
-    @field_validator("tasks_once", "tasks_flag_file", mode="before")
+    @field_validator("tasks_once", "tasks_flag_file", "tasks_tell_running", mode="before")
     @classmethod
     def _empty_is_off(cls, value: Any, info: ValidationInfo) -> Any:
         """Another system's manifests set a variable to nothing to switch it off."""

@@ -7,7 +7,6 @@ of an earlier job, or as a part of a multipart body. It is read once, and what i
 from __future__ import annotations
 
 import asyncio
-import binascii
 import re
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -29,7 +28,7 @@ from sfumato.api.problems import BodyTooLarge, InvalidMultipart
 from sfumato.api.requests import JobRequest
 from sfumato.core.errors import InvalidRequest, NotFound
 from sfumato.core.extras import MAX_CONTROLS
-from sfumato.core.inputs import MAX_INPUT_BYTES, InputImage, read_input
+from sfumato.core.inputs import MAX_INPUT_BYTES, InputImage, decode_input, read_input
 from sfumato.core.ports import WebClient
 from sfumato.core.request import GenerationRequest
 from sfumato.core.webhooks import Webhook
@@ -42,7 +41,6 @@ REQUEST_PART = "request"
 #: An init image, a mask and the ControlNets'.
 _MAX_PICTURES = 2 + MAX_CONTROLS
 _ADDRESS = re.compile(r"(?!data:)[a-z][a-z0-9+.-]*:", re.IGNORECASE)
-_DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 _ACCEPTED = (
     "a picture as a data URL or in base64, its https address, {'job': '<id>', 'index': 0} for that of an earlier job, "
     "or {'part': '<name>'} for a part of a multipart/form-data body"
@@ -217,7 +215,9 @@ async def _file_of(
 ) -> bytes:
     """The bytes of a picture, given in any of the forms."""
     if isinstance(value, str):
-        return await _apart(len(value), lambda: _decoded(value, field=field))
+        return await _apart(
+            len(value), lambda: decode_input(value, field=field, accepted=_ACCEPTED)
+        )
     if _is_object(value, "part"):
         if value["part"] not in parts:
             raise InvalidRequest(
@@ -240,25 +240,6 @@ def _is_object(value: Any, key: str) -> bool:
 def is_address(value: Any) -> bool:
     """Whether it looks like one, of which the web client then decides; base64 has no colon."""
     return isinstance(value, str) and _ADDRESS.match(value) is not None
-
-
-def _decoded(text: str, *, field: str) -> bytes:
-    prefix = _DATA_URL.match(text)
-    start = prefix.end() if prefix else 0
-    if len(text) - start > (MAX_INPUT_BYTES + 2) // 3 * 4 + 4:
-        raise InvalidRequest(
-            f"{field} is longer than {MAX_INPUT_BYTES:,} bytes.", field=field, accepted=_ACCEPTED
-        )
-    encoded = "".join(text[start:].split())
-    try:
-        data = binascii.a2b_base64(encoded, strict_mode=True)
-    except ValueError:
-        data = b""
-    if not data:
-        raise InvalidRequest(
-            f"{field} is text, but not a picture in base64.", field=field, accepted=_ACCEPTED
-        )
-    return data
 
 
 async def _stored(job_id: str, index: Any, tracking: Tracking, *, field: str) -> bytes:

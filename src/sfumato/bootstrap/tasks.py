@@ -59,6 +59,7 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
                 visibility=settings.lease,
                 max_tasks=settings.max_jobs,
                 once=once,
+                tell_started=settings.tasks_tell_running,
                 on_busy=_flag(settings.tasks_flag_file),
             )
         finally:

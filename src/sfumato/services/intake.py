@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sfumato.core.errors import NotFound, Overloaded, SfumatoError, StorageFull, Unavailable
+from sfumato.core.events import EventKind
 from sfumato.core.job import Job, JobError, JobStatus
 from sfumato.core.ports import Task, TaskDelivery, TaskSink, TaskSource
 from sfumato.services.submission import Submission
@@ -37,6 +38,7 @@ class Intake:
     Args:
         visibility: seconds for which a task stays hidden without being extended.
         max_tasks: tasks under way at once; no more are taken from the source.
+        tell_started: also tell the sink when a worker begins to draw.
         once: end after one task, or soon when none waits.
         on_busy: called with True when the first task begins, with False when the last has ended.
     """
@@ -51,6 +53,7 @@ class Intake:
         visibility: float = 60.0,
         max_tasks: int = 16,
         once: bool = False,
+        tell_started: bool = False,
         on_busy: Callable[[bool], None] = lambda _busy: None,
     ) -> None:
         self._source = source
@@ -60,6 +63,7 @@ class Intake:
         self._visibility = visibility
         self._max_tasks = 1 if once else max_tasks
         self._once = once
+        self._tell_started = tell_started
         self._on_busy = on_busy
         self._draining = asyncio.Event()
         self._giving_back = asyncio.Event()
@@ -181,12 +185,15 @@ class Intake:
         """The task's job once it has ended; the error when there can be no such job; None when
         this intake gives back what has not ended."""
         try:
-            job = await self._submission.submit(task.request, idempotency_key=f"task:{task.id}")
+            job = await self._submission.submit(
+                task.request, inputs=task.inputs, idempotency_key=f"task:{task.id}"
+            )
         except (Overloaded, Unavailable):
             raise
         except SfumatoError as error:
             return JobError.of(error)
         giving_back = asyncio.create_task(self._giving_back.wait())
+        starting = asyncio.create_task(self._started(task, job))
         try:
             while not job.status.finished:
                 waiting = asyncio.create_task(self._tracking.wait(job.id, timeout=_LONGEST_POLL))
@@ -198,7 +205,20 @@ class Intake:
                 job = waiting.result()
         finally:
             await _stop(giving_back)
+            await _stop(starting)
         return job
+
+    async def _started(self, task: Task, job: Job) -> None:
+        """Tells once that a worker draws; a task that comes again may be told of again."""
+        if not self._tell_started:
+            return
+        try:
+            async for event in self._tracking.events(job.id):
+                if event.kind is EventKind.STARTED:
+                    await self._sink.started(task)
+                    return
+        except SfumatoError as error:
+            log.warning("that task %s runs was not told: %s", task.id, error)
 
     async def _deliver(self, task: Task, ended: Job | JobError) -> None:
         for delay in _STORE_DELAYS:

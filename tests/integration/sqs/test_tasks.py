@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +18,13 @@ from sfumato.adapters.objects import ObjectImageStore
 from sfumato.adapters.sqs import SqsTaskSink, SqsTaskSource
 from sfumato.bootstrap.parts import SystemClock
 from sfumato.core.errors import StartupRefused, Unavailable
-from sfumato.core.ports import ImageStore
+from sfumato.core.ports import ImageEngine, ImageStore, Slot
+from sfumato.engine.fake import FakeEngine
 from sfumato.services.intake import Intake
 from tests.contract.job_queue import PATIENCE, ManualClock
 from tests.support.aws import REGION, Aws
 from tests.support.parts import House, open_house
+from tests.support.png import png
 from tests.support.servers import S3
 
 VISIBILITY = 20.0
@@ -69,7 +73,9 @@ class Desk:
         return json.loads((await self.images.get(key)).data)
 
     @contextlib.asynccontextmanager
-    async def taking(self) -> AsyncIterator[None]:
+    async def taking(
+        self, *, tell_started: bool = False, engine: ImageEngine | None = None
+    ) -> AsyncIterator[None]:
         """An intake and a worker beside the block."""
         intake = Intake(
             source=self.source,
@@ -77,9 +83,10 @@ class Desk:
             submission=self.house.submission,
             tracking=self.house.tracking,
             visibility=VISIBILITY,
+            tell_started=tell_started,
         )
         running = asyncio.create_task(intake.run())
-        async with self.house.working():
+        async with self.house.working(engine):
             yield
             intake.drain()
             await running
@@ -187,9 +194,42 @@ async def test_a_v1alpha2_task_raw(desk: Desk, s3_server: S3) -> None:
     assert (parameters["image_seed"], parameters["error_msg"]) == ("7", "")
 
 
+async def test_that_a_v1alpha2_task_runs_is_told_where_somebody_asks(desk: Desk) -> None:
+    told = threading.Event()
+
+    def until_told(_slots: Sequence[Slot]) -> None:
+        assert told.wait(PATIENCE)
+
+    async with desk.taking(tell_started=True, engine=FakeEngine(before_step=until_told)):
+        await desk.aws.publish(f"{desk.name}-requests", V1ALPHA2, {"runtime": "sd15"})
+        try:
+            first = await desk.notification()
+        finally:
+            told.set()
+        second = await desk.notification()
+    assert first == {"runtime": "sd15", "id": "t1", "status": "running", "context": {"user": 1}}
+    assert second["status"] == "completed"
+
+
+async def test_an_image_to_image_task_brings_its_picture(desk: Desk) -> None:
+    header = {**V0["alwayson_scripts"], "task": "image-to-image"}  # type: ignore[dict-item]
+    picture = base64.b64encode(png(64, 64)).decode()
+    task = {**V0, "alwayson_scripts": header, "init_images": [picture], "batch_size": 1}
+    linked = {**task, "init_images": ["https://example.com/a.png"]}
+    async with desk.taking():
+        await desk.aws.send(f"{desk.name}-in", json.dumps(task))
+        done = (await desk.notification())["parameters"]
+        await desk.aws.send(f"{desk.name}-in", json.dumps(linked))
+        refused = (await desk.notification())["parameters"]
+    assert (done["status"], "init_images" in done) == (1, False)
+    assert (refused["status"], "base64" in refused["error_msg"]) == (0, True)
+    (job,) = (await desk.house.tracking.list()).jobs
+    assert job.request.init_image is not None
+
+
 async def test_a_failure_is_told_and_written_like_a_success(desk: Desk, s3_server: S3) -> None:
     wrong = {
-        "kind": ({"task": "image-to-image"}, "not drawn here"),
+        "kind": ({"task": "extra-single-image"}, "not drawn here"),
         "script": ({"controlnet": {"args": []}}, "controlnet"),
         "model": ({"sd_model_checkpoint": "nothing.safetensors"}, "no model 'nothing'"),
     }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+
+from sfumato.core.tasks import read_object
 
 _IDENTITY = re.compile(r"[A-Za-z0-9-]{1,100}")
 #: In seconds since the epoch; what lies beyond is no time at which anything was sent.
@@ -53,25 +53,9 @@ def open_envelope(body: str, attributes: Mapping[str, str]) -> Opened:
     )
 
 
-def read_object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text is; None for anything else, NaN and infinity inside included."""
-    try:
-        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def _moment(text: Any) -> float | None:
     try:
         moment = datetime.fromisoformat(text).timestamp()
     except (TypeError, ValueError, OverflowError):
         return None
     return moment if 0 <= moment < _FAR_FUTURE else None
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError
-    return number

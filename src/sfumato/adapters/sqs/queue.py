@@ -17,11 +17,12 @@ from typing import Any
 from sfumato.adapters.sqs.address import SqsAddress
 from sfumato.adapters.sqs.channel import LONGEST_DELAY, Channel
 from sfumato.adapters.sqs.client import AwsClients
-from sfumato.adapters.sqs.envelopes import open_envelope, read_object
+from sfumato.adapters.sqs.envelopes import open_envelope
 from sfumato.adapters.sqs.receiving import Receipt, Receiver
 from sfumato.adapters.sqs.topology import Subscription, Topology, dead_name
 from sfumato.core.errors import StartupRefused, Unavailable
 from sfumato.core.ports import MAX_DELIVERIES, Clock, QueueDepth, QueueTraits, Ring
+from sfumato.core.tasks import read_object
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,10 @@ from sfumato.adapters.sqs.address import SqsAddress
 from sfumato.adapters.sqs.channel import Channel
 from sfumato.adapters.sqs.client import AwsClients, Denied
 from sfumato.adapters.sqs.envelopes import open_envelope
-from sfumato.adapters.sqs.formats import NotATask, parse_task
 from sfumato.adapters.sqs.receiving import Receipt, Receiver
-from sfumato.adapters.sqs.results import Answer
 from sfumato.adapters.sqs.topology import Subscription, Topology
 from sfumato.core.errors import InvalidRequest, StartupRefused, Unavailable
+from sfumato.core.inputs import decode_input, read_input
 from sfumato.core.job import Job, JobError
 from sfumato.core.ports import (
     MAX_DELIVERIES,
@@ -26,6 +25,8 @@ from sfumato.core.ports import (
     StoredObject,
     Task,
 )
+from sfumato.core.request import GenerationRequest
+from sfumato.core.tasks import Answer, NotATask, ParsedTask, parse_task
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,15 @@ class SqsTaskSink:
             await clients.close()
             raise
         return cls(images, base_url, clients, topic_arn)
+
+    async def started(self, task: Task) -> None:
+        told = _answer_to(task).running()
+        if self._clients is None or told is None:
+            return
+        message = json.dumps(told)
+        if len(message) > _LONGEST_MESSAGE:  # of ASCII alone
+            message = json.dumps({**told, "context": {}})
+        await self._clients.sns("Publish", TopicArn=self._topic_arn, Message=message)
 
     async def succeeded(self, task: Task, job: Job, images: Sequence[StoredObject]) -> None:
         answer = _answer_to(task)
@@ -228,11 +238,13 @@ class SqsTaskSource:
         origin = opened.id or receipt.origin
         sent_at = receipt.origin_sent_at if opened.sent_at is None else opened.sent_at
         answer = Answer(parsed, origin, sent_at)
-        if isinstance(parsed.asked, InvalidRequest):
-            log.info("task %s is refused: %s", parsed.id, parsed.asked.message)
-            await self._refuse(receipt, answer, parsed.asked)
+        try:
+            request, files = _with_pictures(parsed)
+        except InvalidRequest as error:
+            log.info("task %s is refused: %s", parsed.id, error.message)
+            await self._refuse(receipt, answer, error)
             return None
-        return Task(origin, parsed.asked, reply={"answer": answer})
+        return Task(origin, request, inputs=files, reply={"answer": answer})
 
     async def _refuse(self, receipt: Receipt, answer: Answer, error: InvalidRequest) -> None:
         try:
@@ -241,6 +253,23 @@ class SqsTaskSource:
             await asyncio.shield(receipt.release(_SET_BACK_SECONDS))
             raise
         await receipt.delete()
+
+
+def _with_pictures(parsed: ParsedTask) -> tuple[GenerationRequest, dict[str, bytes]]:
+    """The request with its pictures, which stand in the message: nothing it names is fetched.
+
+    Raises ``InvalidRequest``.
+    """
+    if isinstance(parsed.asked, InvalidRequest):
+        raise parsed.asked
+    if parsed.edit is None:
+        return parsed.asked, {}
+    images, files = {}, {}
+    for field, text in parsed.edit.pictures.items():
+        data = decode_input(text, field=field)
+        images[field] = read_input(data, field=field)
+        files[images[field].sha256] = data
+    return parsed.edit.applied(parsed.asked, images), files
 
 
 async def _check_topic(clients: AwsClients, topic_arn: str) -> None:

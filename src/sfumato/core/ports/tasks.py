@@ -21,11 +21,13 @@ class Task:
 
     Attributes:
         id: the same at every delivery of the message; the keys of its results derive from it.
+        inputs: the files of the request's pictures, by their SHA-256.
         reply: what the sink needs beside the job, in its own terms.
     """
 
     id: str
     request: GenerationRequest
+    inputs: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     reply: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -61,6 +63,10 @@ class TaskSource(Protocol):
 
 class TaskSink(Protocol):
     """Where results go. Called again for the same task it writes the same objects."""
+
+    async def started(self, task: Task) -> None:
+        """A worker draws it. News, not a result: where it is lost, nothing else is."""
+        ...
 
     async def succeeded(self, task: Task, job: Job, images: Sequence[StoredObject]) -> None: ...
 

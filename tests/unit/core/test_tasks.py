@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import Any
@@ -10,12 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfumato.adapters.sqs.envelopes import open_envelope
-from sfumato.adapters.sqs.formats import NotATask, TaskFormat, parse_task
-from sfumato.adapters.sqs.results import Answer
+from sfumato.core.edits import Fill, Inpainting
 from sfumato.core.errors import InvalidRequest
+from sfumato.core.inputs import decode_input, read_input
 from sfumato.core.job import JobError
 from sfumato.core.request import GenerationRequest
+from sfumato.core.tasks import Answer, NotATask, TaskFormat, parse_task
+from tests.support.png import png
 
 V0 = {
     "sdname": "sdruntime-jobAddon",
@@ -115,6 +117,43 @@ def test_v1alpha2_names_the_model_where_v1alpha1_does_or_in_the_settings() -> No
     assert request_of(json.dumps(V1ALPHA2)).model is None
 
 
+PICTURE = base64.b64encode(png(64, 64)).decode()
+
+
+def test_image_to_image_names_its_pictures_and_does_not_repeat_them() -> None:
+    changes = {
+        "alwayson_scripts__task": "image-to-image",
+        "init_images": [PICTURE],
+        "denoising_strength": 0.4,
+        "mask": PICTURE,
+        "inpainting_fill": 1,
+    }
+    task = parse_task(changed(V0, **changes))
+    assert not {"init_images", "mask"} & task.parameters.keys()
+    assert isinstance(task.asked, GenerationRequest)
+    assert task.edit is not None
+    image = read_input(decode_input(PICTURE, field="x"), field="x")
+    asked = task.edit.applied(task.asked, dict.fromkeys(task.edit.pictures, image))
+    assert (asked.init_image, asked.strength) == (image, 0.4)
+    assert asked.inpainting == Inpainting(
+        image, blur=4, fill=Fill.ORIGINAL, only_masked=True, padding=0
+    )
+
+
+def test_a_link_names_the_picture_too() -> None:
+    header = {"task": "image-to-image", "id_task": "1", "image_link": "https://example.com/a.png"}
+    edit = parse_task(changed(V0, alwayson_scripts=header)).edit
+    assert edit is not None
+    assert edit.pictures == {"alwayson_scripts.image_link": "https://example.com/a.png"}
+
+
+def test_settings_that_are_overridden() -> None:
+    settings = {"sd_vae": "sub/fine.safetensors", "CLIP_stop_at_last_layers": 2}
+    asked = request_of(changed(V0, override_settings=settings))
+    assert (asked.vae, asked.clip_skip) == ("fine", 2)
+    assert request_of(changed(V0, alwayson_scripts__sd_vae="Automatic")).vae is None
+
+
 def test_a_long_id_is_cut_in_names() -> None:
     assert parse_task(changed(V1ALPHA2, metadata__id="x" * 100)).id == "x" * 64
 
@@ -122,7 +161,10 @@ def test_a_long_id_is_cut_in_names() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"alwayson_scripts__task": "image-to-image"}, "image-to-image are not drawn here"),
+        ({"alwayson_scripts__task": "extra-single-image"}, "extra-single-image are not drawn here"),
+        ({"alwayson_scripts__task": "image-to-image"}, "init_images has 0"),
+        ({"init_images": ["iVBO"]}, "init_images: not drawn here"),
+        ({"override_settings": {"eta_noise_seed_delta": 31337}}, "eta_noise_seed_delta: not drawn"),
         ({"alwayson_scripts__task": "dance"}, "Unsupported task type"),
         ({"alwayson_scripts__task": None}, "Unsupported task type"),
         ({"alwayson_scripts__controlnet": {"args": []}}, "controlnet: not drawn here"),
@@ -217,35 +259,6 @@ def test_every_message_is_a_request_a_refusal_or_no_task(message: Any) -> None:
     document = answer.failed(JobError("x", "y"))
     told = answer.notification(document, [], "s3://b/k", result=False)
     json.dumps([document, told, answer.without_echo(told)], allow_nan=False)
-
-
-@given(st.text(), st.dictionaries(st.text(), st.text()))
-def test_what_is_in_snss_envelope_comes_out(text: str, attributes: dict[str, str]) -> None:
-    envelope = {
-        "Type": "Notification",
-        "MessageId": "m",
-        "Message": text,
-        "Timestamp": "2026-11-21T08:00:00.500Z",
-        "MessageAttributes": {
-            name: {"Type": "String", "Value": value} for name, value in attributes.items()
-        },
-    }
-    opened = open_envelope(json.dumps(envelope), {})
-    assert (opened.text, opened.attributes, opened.id) == (text, attributes, "m")
-    assert opened.sent_at == 1_795_248_000.5
-
-
-@given(_JSON, _JSON)
-def test_odd_envelopes_do_no_harm(identity: Any, moment: Any) -> None:
-    envelope = {"Type": "Notification", "Message": "m", "MessageId": identity, "Timestamp": moment}
-    opened = open_envelope(json.dumps(envelope), {})
-    assert opened.id is None or opened.id == identity
-    assert opened.sent_at is None or 0 <= opened.sent_at < 10**10
-
-
-@given(_JSON.map(json.dumps) | st.text())
-def test_what_is_in_no_envelope_stays_as_it_is(text: str) -> None:
-    assert open_envelope(text, {"a": "b"}).text == text
 
 
 def _answer(message: dict[str, Any], origin: str = "m1") -> Answer:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sfumato.adapters.sqs.formats import ParsedTask, TaskFormat
 from sfumato.core.job import JobError
+from sfumato.core.tasks.messages import ParsedTask, TaskFormat
 
 _NAMES = uuid.UUID("6e1f6a0c-1c7b-5d1e-9a55-7f0f2f4b7a11")
 
@@ -69,6 +69,17 @@ class Answer:
             return _document(own)
         none = {"image_url": "", "image_seed": "", "image_mask_url": ""}
         return _document({**self.task.parameters, **none, **own})
+
+    def running(self) -> Mapping[str, Any] | None:
+        """What the output topic is told once a worker draws; None: this format has no such thing."""
+        if self.task.format is not TaskFormat.V1ALPHA2:
+            return None
+        return {
+            "runtime": self.task.runtime,
+            "id": self.task.id,
+            "status": "running",
+            "context": self.task.context,
+        }
 
     def notification(
         self, document: Mapping[str, Any], urls: Sequence[str], document_url: str, *, result: bool

@@ -1,0 +1,30 @@
+"""Tasks: requests as the AWS samples for Stable Diffusion write them, from a queue or over HTTP.
+
+Pure functions: what a message says decides what comes out. Nothing a message names is fetched.
+"""
+
+from sfumato.core.tasks.answers import Answer
+from sfumato.core.tasks.messages import (
+    NotATask,
+    ParsedTask,
+    TaskFormat,
+    is_id,
+    parse_data,
+    parse_task,
+    read_object,
+)
+from sfumato.core.tasks.parameters import KINDS, TEXT_TO_IMAGE, Edit
+
+__all__ = [
+    "KINDS",
+    "TEXT_TO_IMAGE",
+    "Answer",
+    "Edit",
+    "NotATask",
+    "ParsedTask",
+    "TaskFormat",
+    "is_id",
+    "parse_data",
+    "parse_task",
+    "read_object",
+]
