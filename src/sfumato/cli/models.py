@@ -14,7 +14,7 @@ from sfumato.cli.options import Data, Json, Server, load_settings
 from sfumato.cli.output import print_json, print_table, printable
 
 if TYPE_CHECKING:
-    from sfumato.client.results import Model
+    from sfumato.client.offers import Model
     from sfumato.core.models import ModelInfo
     from sfumato.core.ports import BytesProgress
 
@@ -202,7 +202,7 @@ def _models(server: str | None, data: Path | None, kind: str) -> Sequence[Model]
 
 
 def _view(model: ModelInfo, default: str) -> Model:
-    from sfumato.client.results import Model  # noqa: PLC0415
+    from sfumato.client.offers import Model  # noqa: PLC0415
 
     return Model.model_validate(
         {

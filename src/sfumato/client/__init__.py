@@ -4,38 +4,46 @@
     >>> with Client("http://127.0.0.1:8080") as client:
     ...     client.generate("a castle at night", seed=7).save("castle.png")
 
-It speaks the native API over HTTP and needs nothing of the service but its address. What is told
-over the wire and how is in :mod:`sfumato.client.wire`; the two clients only do the talking.
+It speaks the native API over HTTP and needs nothing of the service but its address. Each
+request is in :mod:`sfumato.client.calls`, how it is settled in :mod:`sfumato.client.wire`; the two
+clients only do the talking.
 """
 
 from sfumato.client.blocking import Client
 from sfumato.client.errors import (
     ClientError,
     Conflict,
+    Forbidden,
     InvalidRequest,
     JobCanceled,
     JobFailed,
     NotFound,
     Overloaded,
     ServiceFailed,
+    Unauthorized,
     UnexpectedAnswer,
     Unreachable,
     WaitTimeout,
 )
 from sfumato.client.nonblocking import AsyncClient
+from sfumato.client.offers import Catalogue, Model, Runtime, Scaling, Worker
 from sfumato.client.options import RequestOptions
 from sfumato.client.pictures import Picture
-from sfumato.client.results import Generation, Image, ImageInfo, Job, Model, Runtime
+from sfumato.client.results import Generation, Image, ImageInfo, Job
+from sfumato.client.webhooks import Delivery, WebhookReport
 from sfumato.core.events import Event, EventKind
 from sfumato.core.job import JobStatus, Timings
 
 __all__ = [
     "AsyncClient",
+    "Catalogue",
     "Client",
     "ClientError",
     "Conflict",
+    "Delivery",
     "Event",
     "EventKind",
+    "Forbidden",
     "Generation",
     "Image",
     "ImageInfo",
@@ -50,9 +58,13 @@ __all__ = [
     "Picture",
     "RequestOptions",
     "Runtime",
+    "Scaling",
     "ServiceFailed",
     "Timings",
+    "Unauthorized",
     "UnexpectedAnswer",
     "Unreachable",
     "WaitTimeout",
+    "WebhookReport",
+    "Worker",
 ]

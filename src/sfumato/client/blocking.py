@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from sfumato.client import wire
+from sfumato.client import calls, wire
 from sfumato.client.errors import ClientError, WaitTimeout
 from sfumato.client.options import RequestOptions
-from sfumato.client.results import Generation, Image, ImageInfo, Job, Model, Runtime
+from sfumato.client.results import Generation, Image, Job
 from sfumato.client.watching import Watch
 from sfumato.core.events import Event
 from sfumato.core.job import JobStatus
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _asks(call: Callable[P, wire.Call[T]]) -> Callable[Concatenate[Client, P], T]:
+    """The method that carries a call out."""
+
+    def method(self: Client, /, *arguments: P.args, **options: P.kwargs) -> T:
+        return self._perform(call(*arguments, **options))
+
+    return wire.method_of(call, method)
 
 
 class Client:
@@ -27,6 +37,7 @@ class Client:
 
     Args:
         base_url: where the service listens.
+        key: an API key, where the service asks for one. It is sent nowhere else.
         timeout: seconds for an answer to one request; waiting for a job has its own.
         retries: how often a request is repeated after a lost connection, 429 or 503. No
             request is done twice for it: a submission carries an idempotency key.
@@ -35,14 +46,16 @@ class Client:
     """
 
     def __init__(
-        self, base_url: str = wire.DEFAULT_URL, *, timeout: float = 30.0, retries: int = 3
+        self,
+        base_url: str = wire.DEFAULT_URL,
+        *,
+        key: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 3,
     ) -> None:
         self._retries = retries
         self._timeout = timeout
-        url = wire.address(base_url)
-        self._http = httpx.Client(
-            base_url=url, timeout=timeout, trust_env=wire.trusts_environment(url)
-        )
+        self._http = httpx.Client(**wire.connection(base_url, key=key, timeout=timeout))
 
     def __enter__(self) -> Self:
         return self
@@ -92,11 +105,7 @@ class Client:
         Raises:
             OSError: the file of a picture can't be read.
         """
-        return self._perform(wire.submit(prompt, options, idempotency_key=idempotency_key))
-
-    def get(self, job_id: str) -> Job:
-        """The job as it is now. Raises ``NotFound``."""
-        return self._perform(wire.get(job_id))
+        return self._perform(calls.submit(prompt, options, idempotency_key=idempotency_key))
 
     def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
         """The job once it has finished, however it ended.
@@ -115,15 +124,11 @@ class Client:
         """
         return self._events(job_id, after, None)
 
-    def cancel(self, job_id: str) -> Job:
-        """Take a job back. Raises ``Conflict`` when it has succeeded or failed already."""
-        return self._perform(wire.cancel(job_id))
-
     def jobs(self, *, status: JobStatus | str | None = None) -> Iterator[Job]:
         """Every job, newest first; the next page is asked for when it is reached."""
         cursor = None
         while True:
-            page = self._perform(wire.job_page(status, cursor))
+            page = self._perform(calls.job_page(status, cursor))
             yield from page.jobs
             cursor = page.next
             if cursor is None:
@@ -133,16 +138,19 @@ class Client:
         """A finished job with its pictures."""
         return Generation(job, tuple(Image(info, self.image(info)) for info in job.images))
 
-    def image(self, info: ImageInfo) -> bytes:
-        """A picture as an encoded file."""
-        return self._perform(wire.image(info))
-
-    def models(self, *, kind: str = "base") -> tuple[Model, ...]:
-        """Those that draw, or the weights of another kind, as ``lora``; ``all`` for every kind."""
-        return self._perform(wire.models(kind))
-
-    def runtimes(self) -> tuple[Runtime, ...]:
-        return self._perform(wire.runtimes())
+    get = _asks(calls.get)
+    cancel = _asks(calls.cancel)
+    image = _asks(calls.image)
+    input_image = _asks(calls.input_image)
+    webhook = _asks(calls.webhook)
+    replay_webhook = _asks(calls.replay_webhook)
+    webhook_secret = _asks(calls.webhook_secret)
+    models = _asks(calls.models)
+    model = _asks(calls.model)
+    catalogue = _asks(calls.catalogue)
+    runtimes = _asks(calls.runtimes)
+    workers = _asks(calls.workers)
+    scaling = _asks(calls.scaling)
 
     def _perform(self, call: wire.Call[T]) -> T:
         for attempt in count(1):

@@ -4,6 +4,8 @@
     ├── Unreachable        nobody answers at the address, or the connection broke
     ├── UnexpectedAnswer   somebody answers, but not a Sfumato service
     ├── InvalidRequest     400, 413, 415, 422: the request can be mended; see ``field``, ``accepted``
+    ├── Unauthorized       401: no key, or one that is wrong, expired or revoked
+    ├── Forbidden          403: the key is good, but not for this
     ├── NotFound           404
     ├── Conflict           409: the job has finished, or the idempotency key was used otherwise
     ├── Overloaded         429, 503: come back after ``retry_after`` seconds
@@ -60,6 +62,14 @@ class UnexpectedAnswer(ClientError):
 
 
 class InvalidRequest(ClientError):
+    pass
+
+
+class Unauthorized(ClientError):
+    pass
+
+
+class Forbidden(ClientError):
     pass
 
 

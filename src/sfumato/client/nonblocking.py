@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from itertools import count
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, Unpack
 
 import httpx
 
-from sfumato.client import wire
+from sfumato.client import calls, wire
 from sfumato.client.errors import ClientError, WaitTimeout
 from sfumato.client.options import RequestOptions
-from sfumato.client.results import Generation, Image, ImageInfo, Job, Model, Runtime
+from sfumato.client.results import Generation, Image, Job
 from sfumato.client.watching import Watch
 from sfumato.core.events import Event
 from sfumato.core.job import JobStatus
 
 T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def _asks(
+    call: Callable[P, wire.Call[T]],
+) -> Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, T]]:
+    """The method that carries a call out."""
+
+    async def method(self: AsyncClient, /, *arguments: P.args, **options: P.kwargs) -> T:
+        return await self._perform(call(*arguments, **options))
+
+    return wire.method_of(call, method)
 
 
 class AsyncClient:
@@ -27,6 +39,7 @@ class AsyncClient:
 
     Args:
         base_url: where the service listens.
+        key: an API key, where the service asks for one. It is sent nowhere else.
         timeout: seconds for an answer to one request; waiting for a job has its own.
         retries: how often a request is repeated after a lost connection, 429 or 503. No
             request is done twice for it: a submission carries an idempotency key.
@@ -35,14 +48,16 @@ class AsyncClient:
     """
 
     def __init__(
-        self, base_url: str = wire.DEFAULT_URL, *, timeout: float = 30.0, retries: int = 3
+        self,
+        base_url: str = wire.DEFAULT_URL,
+        *,
+        key: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 3,
     ) -> None:
         self._retries = retries
         self._timeout = timeout
-        url = wire.address(base_url)
-        self._http = httpx.AsyncClient(
-            base_url=url, timeout=timeout, trust_env=wire.trusts_environment(url)
-        )
+        self._http = httpx.AsyncClient(**wire.connection(base_url, key=key, timeout=timeout))
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,13 +109,9 @@ class AsyncClient:
         """
         # In a thread, for it may read files.
         call = await asyncio.to_thread(
-            wire.submit, prompt, options, idempotency_key=idempotency_key
+            calls.submit, prompt, options, idempotency_key=idempotency_key
         )
         return await self._perform(call)
-
-    async def get(self, job_id: str) -> Job:
-        """The job as it is now. Raises ``NotFound``."""
-        return await self._perform(wire.get(job_id))
 
     async def wait(self, job_id: str, *, timeout: float | None = None) -> Job:
         """The job once it has finished, however it ended.
@@ -119,15 +130,11 @@ class AsyncClient:
         """
         return self._events(job_id, after, None)
 
-    async def cancel(self, job_id: str) -> Job:
-        """Take a job back. Raises ``Conflict`` when it has succeeded or failed already."""
-        return await self._perform(wire.cancel(job_id))
-
     async def jobs(self, *, status: JobStatus | str | None = None) -> AsyncIterator[Job]:
         """Every job, newest first; the next page is asked for when it is reached."""
         cursor = None
         while True:
-            page = await self._perform(wire.job_page(status, cursor))
+            page = await self._perform(calls.job_page(status, cursor))
             for job in page.jobs:
                 yield job
             cursor = page.next
@@ -139,16 +146,19 @@ class AsyncClient:
         images = [Image(info, await self.image(info)) for info in job.images]
         return Generation(job, tuple(images))
 
-    async def image(self, info: ImageInfo) -> bytes:
-        """A picture as an encoded file."""
-        return await self._perform(wire.image(info))
-
-    async def models(self, *, kind: str = "base") -> tuple[Model, ...]:
-        """Those that draw, or the weights of another kind, as ``lora``; ``all`` for every kind."""
-        return await self._perform(wire.models(kind))
-
-    async def runtimes(self) -> tuple[Runtime, ...]:
-        return await self._perform(wire.runtimes())
+    get = _asks(calls.get)
+    cancel = _asks(calls.cancel)
+    image = _asks(calls.image)
+    input_image = _asks(calls.input_image)
+    webhook = _asks(calls.webhook)
+    replay_webhook = _asks(calls.replay_webhook)
+    webhook_secret = _asks(calls.webhook_secret)
+    models = _asks(calls.models)
+    model = _asks(calls.model)
+    catalogue = _asks(calls.catalogue)
+    runtimes = _asks(calls.runtimes)
+    workers = _asks(calls.workers)
+    scaling = _asks(calls.scaling)
 
     async def _perform(self, call: wire.Call[T]) -> T:
         for attempt in count(1):

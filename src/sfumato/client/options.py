@@ -86,12 +86,21 @@ class RefinerOptions(TypedDict, total=False):
     switch_at: float
 
 
+class WebhookOptions(TypedDict, total=False):
+    """Where to tell what becomes of the job, a public https address, and what: some of ``started``,
+    ``image``, ``progress``, ``succeeded``, ``failed`` and ``canceled``; left out: all but
+    ``progress``."""
+
+    url: Required[str]
+    events: Sequence[str]
+
+
 class RequestOptions(TypedDict, total=False):
     """What may be said beside the prompt; what is left out takes the model's own default.
 
     Sizes are pixels, multiples of 8. ``seed`` is 0 to 2**64 - 1. ``output_format`` is ``png``,
-    ``jpeg`` or ``webp``; ``output_quality`` of the latter two is 1 to 100. ``priority`` is -100 to 100, higher first. ``metadata`` is echoed in the
-    job. ``init_image`` is a picture to begin with, of which ``strength``, above 0 to 1, is drawn
+    ``jpeg`` or ``webp``; ``output_quality`` of the latter two is 1 to 100. ``priority`` is -100 to
+    100, higher first. ``metadata`` is echoed in the job. ``init_image`` is a picture to begin with, of which ``strength``, above 0 to 1, is drawn
     anew. ``determinism`` is ``strict`` or ``fast``. The service checks every field and names the
     one at fault.
     """
@@ -124,3 +133,4 @@ class RequestOptions(TypedDict, total=False):
     vae: str
     refiner: RefinerOptions
     determinism: str
+    webhook: WebhookOptions

@@ -12,6 +12,8 @@ from sfumato.client import errors
 
 _BY_STATUS: Mapping[int, type[errors.ClientError]] = {
     400: errors.InvalidRequest,
+    401: errors.Unauthorized,
+    403: errors.Forbidden,
     404: errors.NotFound,
     409: errors.Conflict,
     413: errors.InvalidRequest,
@@ -92,8 +94,10 @@ def _reason(error: httpx.RequestError) -> str:
 
 
 def no_service_of_ours(response: httpx.Response, finding: str) -> errors.UnexpectedAnswer:
+    # An address may hold a password.
+    url = response.request.url.copy_with(query=None, username=None, password=None)
     return errors.UnexpectedAnswer(
-        f"{response.request.url.copy_with(query=None)} answers, but not as a Sfumato service of "
+        f"{url} answers, but not as a Sfumato service of "
         f"this version does ({finding}). Is the address right?",
         code="unexpected_answer",
         status=response.status_code,

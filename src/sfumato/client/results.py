@@ -1,4 +1,4 @@
-"""What the service answers, as frozen values. Sizes are pixels, durations seconds, times UTC."""
+"""Jobs and their pictures, as frozen values. Sizes are pixels, durations seconds, times UTC."""
 
 from __future__ import annotations
 
@@ -8,20 +8,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
+from sfumato.client.answer import Answer
 from sfumato.client.files import numbered, write_file
 from sfumato.core.job import JobError, JobStatus, Settings, Timings
-from sfumato.core.models import ModelDefaults
 
 
-class _Answer(BaseModel):
-    """Fields that this version does not know are left out: a newer service may tell more."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class ImageInfo(_Answer):
+class ImageInfo(Answer):
     """A finished picture, without its bytes; ``Client.image`` fetches them."""
 
     index: int
@@ -34,11 +26,12 @@ class ImageInfo(_Answer):
     seed: int
 
 
-class Job(_Answer):
+class Job(Answer):
     """A job as the service told it: the life of one request.
 
     Attributes:
         attempts: how many workers have tried it so far.
+        cancel_requested: whether it was taken back; a running job stops at its next step.
         waiting: why a queued job is not running yet; told when it is asked for alone.
         used: every setting, with the defaults filled in.
         seed: of the first image; image ``n`` used ``seed + n``.
@@ -55,6 +48,7 @@ class Job(_Answer):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     attempts: int
+    cancel_requested: bool = False
     waiting: str | None = None
     request: Mapping[str, Any] = {}
     used: Settings
@@ -70,74 +64,11 @@ class Job(_Answer):
         return str(self.request.get("prompt", ""))
 
 
-class JobPage(_Answer):
+class JobPage(Answer):
     """One page of the list of jobs. ``next``: the cursor of the page after; None on the last."""
 
     jobs: tuple[Job, ...]
     next: str | None = None
-
-
-class Size(_Answer):
-    width: int
-    height: int
-
-
-class Model(_Answer):
-    """A model of the service's catalogue.
-
-    Attributes:
-        kind: ``base`` draws by itself; ``lora``, ``embedding``, ``controlnet``, ``vae``,
-            ``upscaler`` and ``safety`` are used beside one of the same ``family``.
-        default: whether a request that names no model gets this one.
-        sizes: the sizes it draws well; empty: any.
-        refusal: why the service won't load it; None when it will.
-        sha256: of the whole model; None where nobody has computed it.
-        memory_bytes: an estimate of what a GPU needs for one picture; 0 when it is not known.
-        loaded_on: names of the workers that hold it in memory now.
-    """
-
-    name: str
-    kind: str = "base"
-    title: str = ""
-    description: str = ""
-    family: str = ""
-    license: str = ""
-    size_bytes: int = 0
-    default: bool = False
-    defaults: ModelDefaults
-    sizes: tuple[Size, ...] = ()
-    refusal: str | None = None
-    sha256: str | None = None
-    memory_bytes: int = 0
-    loaded_on: tuple[str, ...] = ()
-
-
-class ModelList(_Answer):
-    models: tuple[Model, ...]
-
-
-class Runtime(_Answer):
-    """A pool of workers and what it is doing.
-
-    Attributes:
-        models: the models it serves; empty: every one.
-        idle_timeout: seconds without work after which a worker stops.
-        workers: names of those that are running.
-        waiting: why the job at the head of its queue is not running; None when nothing waits.
-    """
-
-    name: str
-    models: tuple[str, ...] = ()
-    max_workers: int
-    idle_timeout: float
-    workers: tuple[str, ...] = ()
-    queued: int = 0
-    running: int = 0
-    waiting: str | None = None
-
-
-class RuntimeList(_Answer):
-    runtimes: tuple[Runtime, ...]
 
 
 @dataclass(frozen=True, slots=True)

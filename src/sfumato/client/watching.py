@@ -13,7 +13,7 @@ from datetime import datetime
 
 import httpx
 
-from sfumato.client import errors, problems, wire
+from sfumato.client import calls, errors, problems, wire
 from sfumato.core.events import Event, EventKind
 
 #: The service writes a comment every 15 seconds; a stream that is silent for longer is dead.
@@ -30,7 +30,7 @@ class Watch:
     """
 
     def __init__(self, job_id: str, *, after: int, timeout: float | None, retries: int) -> None:
-        self.path = wire.events_path(job_id)
+        self.path = calls.events_path(job_id)
         self.ended = False
         self._job_id = job_id
         self._last = after

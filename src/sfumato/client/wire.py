@@ -1,35 +1,29 @@
-"""The native API as the client speaks it, without any talking: requests out, answers in.
+"""How the client talks, without any talking: what to send, how to read what came, when to try again.
 
-A :class:`Call` says what to send, how to read the answer, and when to try again. The blocking and
-the asynchronous client differ only in how they carry it out.
+The blocking and the asynchronous client differ only in how they carry a :class:`Call` out.
 """
 
 from __future__ import annotations
 
-import json
-import secrets
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Generic, TypeVar
-from urllib.parse import quote
+from typing import Any, Generic, TypeVar
 
 import httpx
-from pydantic import BaseModel, ValidationError
 
 from sfumato.client import errors, problems
-from sfumato.client.pictures import Files, form
-from sfumato.client.results import ImageInfo, Job, JobPage, Model, ModelList, Runtime, RuntimeList
+from sfumato.client.results import Job
 from sfumato.core.job import JobStatus
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-PAGE_SIZE = 100
 #: A service that asks for more patience than this is asked again by the caller, not by us.
 MAX_RETRY_AFTER = 30.0
 _FIRST_DELAY = 0.25
 
 T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +40,8 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """One request. Every call here may be sent twice without doing its work twice."""
+    """One request. It may be sent twice without doing its work twice: it reads, or sets what is
+    set already, or, as a submission must, carries an idempotency key."""
 
     method: str
     path: str
@@ -78,127 +73,38 @@ def retry_delay(attempt: int) -> float:
     return float(_FIRST_DELAY * 2 ** (attempt - 1))
 
 
-# -- requests ------------------------------------------------------------------------------------
-
-
-def submit(
-    prompt: str, options: Mapping[str, object], *, idempotency_key: str | None = None
-) -> Call[Job]:
-    """Reads the files of the options' pictures.
+def connection(base_url: str, *, key: str | None, timeout: float) -> dict[str, Any]:
+    """What httpx's clients are made with.
 
     Raises:
-        InvalidRequest: for a value that JSON can't hold, as NaN, or a picture that is none.
-        OSError: a file can't be read.
+        InvalidRequest: the address is none, or the key could never be one; it is not repeated.
     """
-    files = Files()
-    content = _encoded({"prompt": prompt, **files.attached(options)})
-    media_type = "application/json"
-    if files.parts:
-        media_type, content = form(content, files.parts)
-    return Call(
-        "POST",
-        "/v1/jobs",
-        _reader(Job),
-        headers={
-            "Content-Type": media_type,
-            # Always sent, so that a submission whose answer got lost can be repeated.
-            "Idempotency-Key": idempotency_key or secrets.token_urlsafe(24),
-        },
-        content=content,
-    )
-
-
-def get(job_id: str) -> Call[Job]:
-    return Call("GET", _job_path(job_id), _reader(Job))
-
-
-def cancel(job_id: str) -> Call[Job]:
-    return Call("POST", f"{_job_path(job_id)}/cancel", _reader(Job))
-
-
-def job_page(status: JobStatus | str | None, cursor: str | None) -> Call[JobPage]:
-    params = {"limit": str(PAGE_SIZE), "status": status and str(status), "cursor": cursor}
-    return Call(
-        "GET",
-        "/v1/jobs",
-        _reader(JobPage),
-        params={name: value for name, value in params.items() if value},
-    )
-
-
-def image(info: ImageInfo) -> Call[bytes]:
-    return Call("GET", info.url, lambda response: response.content)
-
-
-def models(kind: str) -> Call[tuple[Model, ...]]:
-    read = _reader(ModelList)
-    return Call("GET", "/v1/models", lambda response: read(response).models, params={"kind": kind})
-
-
-def runtimes() -> Call[tuple[Runtime, ...]]:
-    read = _reader(RuntimeList)
-    return Call("GET", "/v1/runtimes", lambda response: read(response).runtimes)
-
-
-def events_path(job_id: str) -> str:
-    return f"{_job_path(job_id)}/events"
-
-
-def address(text: str) -> str:
-    """A base URL out of what people type: ``localhost:8080`` means http.
-
-    Raises:
-        InvalidRequest: it is no address at all.
-    """
-    try:
-        url = httpx.URL(text if "://" in text else f"http://{text}")
-    except httpx.InvalidURL:
-        url = httpx.URL()
-    if url.scheme not in ("http", "https") or not url.host:
-        raise errors.InvalidRequest(
-            f"{text!r} is no address of a service.",
-            code="invalid_address",
-            field="base_url",
-            accepted="http://host:port or https://host",
-        )
-    return str(url)
-
-
-def trusts_environment(base_url: str) -> bool:
-    """Whether proxies of the environment apply: never to a service on this machine."""
-    host = httpx.URL(base_url).host
-    try:
-        return not ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
-
-
-def _job_path(job_id: str) -> str:
-    return f"/v1/jobs/{quote(job_id, safe='')}"
-
-
-def _encoded(body: Mapping[str, object]) -> bytes:
-    for name, value in body.items():
-        try:
-            json.dumps(value, allow_nan=False).encode()
-        except (TypeError, ValueError):
+    url = _address(base_url)
+    headers = {}
+    if key is not None:
+        if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise errors.InvalidRequest(
-                f"{name} is {value!r}, which JSON can't hold.", code="invalid_request", field=name
-            ) from None
-    return json.dumps(body).encode()
+                "The key is empty, or holds characters that no key has.",
+                code="invalid_key",
+                field="key",
+                accepted="the key as `sfumato keys create` printed it",
+            )
+        headers["Authorization"] = f"Bearer {key}"
+    return {
+        "base_url": url,
+        "timeout": timeout,
+        "headers": headers,
+        "trust_env": _trusts_environment(url),
+    }
 
 
-# -- answers -------------------------------------------------------------------------------------
-
-
-def _reader(kind: type[M]) -> Callable[[httpx.Response], M]:
-    def read(response: httpx.Response) -> M:
-        try:
-            return kind.model_validate_json(response.content)
-        except ValidationError as error:
-            raise problems.no_service_of_ours(response, str(error.errors()[0]["msg"])) from None
-
-    return read
+def method_of(call: Callable[..., Call[Any]], method: F) -> F:
+    """The method with the name, the words and the arguments of the call that it carries out."""
+    method.__name__, method.__doc__ = call.__name__, call.__doc__
+    arguments = inspect.signature(call).parameters.values()
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+    vars(method)["__signature__"] = inspect.Signature([own, *arguments])
+    return method
 
 
 def finished(job: Job) -> Job:
@@ -214,3 +120,28 @@ def finished(job: Job) -> Job:
             f"Job {job.id} failed: {job.error.message}", code=job.error.code, job=job
         )
     return job
+
+
+def _address(text: str) -> str:
+    """A base URL out of what people type: ``localhost:8080`` means http."""
+    try:
+        url = httpx.URL(text if "://" in text else f"http://{text}")
+    except httpx.InvalidURL:
+        url = httpx.URL()
+    if url.scheme not in ("http", "https") or not url.host:
+        raise errors.InvalidRequest(
+            f"{text!r} is no address of a service.",
+            code="invalid_address",
+            field="base_url",
+            accepted="http://host:port or https://host",
+        )
+    return str(url)
+
+
+def _trusts_environment(base_url: str) -> bool:
+    """Whether proxies of the environment apply: never to a service on this machine."""
+    host = httpx.URL(base_url).host
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
