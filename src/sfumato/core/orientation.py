@@ -18,14 +18,18 @@ def orientation(data: bytes) -> int:
     From 5 on the sides change places.
     """
     try:
-        for block in _exif_blocks(data):
+        for block in exif_blocks(data):
             return _read(block.removeprefix(_EXIF_PREFIX))
     except (struct.error, IndexError):
         pass
     return 1
 
 
-def _exif_blocks(data: bytes) -> Iterator[bytes]:
+def exif_blocks(data: bytes) -> Iterator[bytes]:
+    """EXIF's blocks of a PNG, JPEG or WebP file, some behind ``Exif`` and two zeros.
+
+    Raises ``struct.error`` or ``IndexError`` where the file is cut off.
+    """
     if data.startswith(b"\x89PNG"):
         return _png_chunks(data)
     if data.startswith(b"\xff\xd8"):
