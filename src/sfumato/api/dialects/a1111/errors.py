@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
-from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -12,7 +9,7 @@ import orjson
 from starlette.responses import Response
 
 from sfumato.api.problems import STATUSES, Refusal
-from sfumato.core.errors import EngineFailure, InvalidRequest, SfumatoError
+from sfumato.core.errors import EngineFailure, SfumatoError
 from sfumato.core.job import Job
 
 #: Its clients log in with a user's name and a password: the password is the key.
@@ -38,30 +35,6 @@ def form(refusal: Refusal) -> Response:
     if refusal.status is HTTPStatus.UNAUTHORIZED:
         headers |= _LOGIN
     return Response(orjson.dumps(body), int(refusal.status), headers, media_type="application/json")
-
-
-@contextlib.contextmanager
-def in_their_words(names: Mapping[str, str]) -> Iterator[None]:
-    """Within it, what is wrong with a field of ours is told of the client's own.
-
-    Args:
-        names: what the client calls our fields.
-    """
-    try:
-        yield
-    except InvalidRequest as error:
-        ours = error.field or ""
-        theirs = names.get(ours)
-        if theirs is None:
-            raise
-        # A field whose name is a plain word, as "model", is meant only where the sentence begins.
-        plain = ours.isalpha() and not error.message.startswith(ours)
-        message = error.message if plain else _replaced(error.message, ours, theirs)
-        raise type(error)(message, field=theirs, accepted=error.accepted) from None
-
-
-def _replaced(text: str, ours: str, theirs: str) -> str:
-    return re.sub(rf"(?<![\w.]){re.escape(ours)}(?!\w)", lambda _: theirs, text)
 
 
 def failure(job: Job) -> SfumatoError:

@@ -21,11 +21,12 @@ from pydantic import BaseModel, Field
 
 from sfumato.api.connection import ClientGone
 from sfumato.api.context import ApiContext, Context
-from sfumato.api.dialects.a1111.errors import failure, in_their_words
+from sfumato.api.dialects.a1111.errors import failure
 from sfumato.api.dialects.a1111.generating import openapi_pictures, read
 from sfumato.api.dialects.a1111.names import name_of
 from sfumato.api.dialects.a1111.options import Loose, Mine, MyOptions
 from sfumato.api.dialects.a1111.translation import noted
+from sfumato.api.dialects.words import in_their_words
 from sfumato.api.edits import Picture
 from sfumato.api.fields import MAX_NAME, Name
 from sfumato.api.inputs import read_picture

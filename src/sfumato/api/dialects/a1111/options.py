@@ -15,8 +15,8 @@ from pydantic_core import PydanticCustomError
 
 from sfumato.api.body import openapi_body, read_json
 from sfumato.api.context import ApiContext, Context
-from sfumato.api.dialects.a1111.errors import in_their_words
 from sfumato.api.dialects.a1111.names import digest_of, name_of, title_of
+from sfumato.api.dialects.words import in_their_words
 from sfumato.api.edits import Part
 from sfumato.api.fields import MAX_NAME, Name
 from sfumato.core.errors import InvalidRequest

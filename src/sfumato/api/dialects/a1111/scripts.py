@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import Field
 
 from sfumato.api.body import checked
-from sfumato.api.dialects.a1111.errors import in_their_words
 from sfumato.api.dialects.a1111.options import Loose
+from sfumato.api.dialects.words import in_their_words
 from sfumato.api.edits import Picture
 from sfumato.api.fields import Name
 from sfumato.core.errors import InvalidRequest
