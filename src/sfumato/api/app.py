@@ -46,10 +46,13 @@ def create_app(
         redoc_url=None,
     )
     app.state.context = context
-    for module in (native, webhooks, workers, worker, worker_models, health):
-        app.include_router(module.router)
+    # First, because a model's name may hold slashes: the native GET /v1/models/{name} takes all
+    # paths below it that are left.
     for dialect in DIALECTS:
         app.include_router(dialect.router)
+        dialect.install(app)
+    for module in (native, webhooks, workers, worker, worker_models, health):
+        app.include_router(module.router)
     page.install(app)
     forms = {prefix: form for dialect in DIALECTS for prefix, form in dialect.forms.items()}
     problems.install(app, stopping=context.stopping, forms=forms)

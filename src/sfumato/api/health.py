@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
 from sfumato import __version__
-from sfumato.api.context import Services
+from sfumato.api.context import ApiContext, Services
 from sfumato.core.errors import SfumatoError
 
 #: A store that takes longer than this to answer is not ready.
@@ -38,6 +38,15 @@ async def healthz() -> Health:
 @router.get("/readyz", responses={503: {"model": Readiness}})
 async def readyz(context: Services, response: Response) -> Readiness:
     """Whether a request sent now would be accepted, and if not, what is missing."""
+    waiting_for = await not_ready(context)
+    if waiting_for:
+        response.status_code = 503
+        response.headers["Retry-After"] = "1"
+    return Readiness(ready=not waiting_for, waiting_for=waiting_for)
+
+
+async def not_ready(context: ApiContext) -> list[str]:
+    """What is missing before a request would be accepted, a sentence each."""
     try:
         async with asyncio.timeout(_READY_SECONDS):
             waiting_for = list(await context.ready())
@@ -47,7 +56,4 @@ async def readyz(context: Services, response: Response) -> Readiness:
         waiting_for = [f"The job store has not answered for {_READY_SECONDS:g} seconds."]
     if context.stopping.is_set():
         waiting_for.append("The server is about to stop.")
-    if waiting_for:
-        response.status_code = 503
-        response.headers["Retry-After"] = "1"
-    return Readiness(ready=not waiting_for, waiting_for=waiting_for)
+    return waiting_for

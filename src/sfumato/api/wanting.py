@@ -23,7 +23,7 @@ async def wanted_end(context: ApiContext, request: Request, job: Job) -> Job:
     Raises ``ClientGone``, or ``Stopping`` when the server is about to stop; the job is then kept.
     """
     try:
-        return await while_connected(request, _finished(context, job), stopping=context.stopping)
+        return await while_connected(request, end_of(context, job), stopping=context.stopping)
     except ClientGone:
         await take_back(context, job)
         raise
@@ -38,7 +38,8 @@ async def take_back(context: ApiContext, job: Job) -> None:
     log.info("job %s is to stop: its caller dropped the connection", job.id)
 
 
-async def _finished(context: ApiContext, job: Job) -> Job:
+async def end_of(context: ApiContext, job: Job) -> Job:
+    """The job once it has finished, however long that takes."""
     while not job.status.finished:
         job = await context.tracking.wait(job.id, timeout=_LOOK_SECONDS)
     return job

@@ -14,8 +14,8 @@ import uvicorn
 from sfumato.adapters.processes import ProcessWorkerPool
 from sfumato.api.app import create_app
 from sfumato.api.context import ApiContext, RemoteParts
+from sfumato.api.dialects import render
 from sfumato.api.schemas import RuntimeReport
-from sfumato.api.webhooks import render_native
 from sfumato.api.workers import LISTED_SECONDS
 from sfumato.bootstrap.folder import hold
 from sfumato.bootstrap.listening import listen
@@ -132,7 +132,7 @@ async def _serve(
             web=parts.web,
             watcher=parts.watcher,
             clock=parts.clock,
-            render=render_native,
+            render=render,
         )
         background = [asyncio.create_task(_begin(recovery, supervisor, remote, teller, settings))]
         # Without its background a service would accept jobs and never run them.

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, FastAPI
 
-from sfumato.api.dialects import generate
+from sfumato.api.dialects import generate, predictions
 from sfumato.api.problems import Form
+from sfumato.api.webhooks import render_native
+from sfumato.core.events import Event
+from sfumato.core.job import Job
+from sfumato.core.webhooks import Telling, WebhookEvent
+from sfumato.services.webhooks import Render
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +24,27 @@ class Dialect:
     Attributes:
         forms: what its errors look like, by how their paths begin; of other paths they are
             problems, as in the native API.
+        renders: what makes the bodies of its webhooks, by their styles.
+        install: adds to the app what is no route.
     """
 
     router: APIRouter
     forms: Mapping[str, Form] = field(default_factory=dict)
+    renders: Mapping[str, Render] = field(default_factory=dict)
+    install: Callable[[FastAPI], None] = lambda _app: None
 
 
-DIALECTS = (Dialect(generate.router),)
+DIALECTS = (
+    Dialect(generate.router),
+    Dialect(
+        predictions.router,
+        renders={predictions.STYLE: predictions.render},
+        install=predictions.install,
+    ),
+)
+_RENDERS = {style: render for dialect in DIALECTS for style, render in dialect.renders.items()}
+
+
+def render(telling: Telling, job: Job, event: Event, told: WebhookEvent) -> Mapping[str, Any]:
+    """A webhook's body, in the form that its style names."""
+    return _RENDERS.get(telling.webhook.style, render_native)(telling, job, event, told)
