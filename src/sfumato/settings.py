@@ -117,6 +117,10 @@ class Settings(BaseSettings):
     connect: str | None = None
     token: SecretStr | None = None
 
+    #: The service that the command line talks to, and the API key that it shows there.
+    server: str | None = None
+    key: SecretStr | None = None
+
     #: The pools of workers; empty: one, ``default``, which serves every model.
     runtimes: tuple[RuntimeSetting, ...] = ()
     lease: _Seconds = 30.0
@@ -247,9 +251,22 @@ class Settings(BaseSettings):
         """The environment of a child process that is to run with these very settings."""
         given = {
             f"SFUMATO_{name.upper()}": _as_variable(getattr(self, name))
-            for name in self.model_fields_set - {"connect", "token"}
+            for name in self.model_fields_set - {"connect", "token", "server", "key"}
         }
         return {**os.environ, **given}
+
+
+class TerminalVariables(BaseSettings):
+    """What terminals say of themselves."""
+
+    model_config = SettingsConfigDict(frozen=True)
+
+    term: str = ""
+    term_program: str = ""
+    #: As ``term_program``, but it comes through ssh.
+    lc_terminal: str = ""
+    kitty_window_id: str = ""
+    tmux: str = ""
 
 
 def _is_loopback(host: str) -> bool:

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sfumato.cli import edit_options as flags
 from sfumato.cli.edits import EditFlags, checked, many
-from sfumato.cli.options import Data, Json, Server, load_settings
-from sfumato.cli.output import describe_timings, print_json, printable
-from sfumato.cli.progress import Display, Follower, Stage, display
-from sfumato.core.errors import DataFolderInUse, InvalidRequest, Unavailable
+from sfumato.cli.options import Data, Json, Key, Server, load_terminal
+from sfumato.cli.output import describe_timings, print_json, print_json_line, printable
+from sfumato.cli.previews import Preview, detected, previews
+from sfumato.cli.progress import Display, display
+from sfumato.core.errors import InvalidRequest
+from sfumato.core.events import Event
 from sfumato.core.request import GenerationRequest, OutputFormat
 
 if TYPE_CHECKING:
-    from sfumato.client import Client, Generation, RequestOptions
-
-#: A service found on the data folder may be another command's own and end with that command.
-_SERVICES_TRIED = 10
+    from sfumato.client import Generation
 
 
 def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of the help
@@ -95,7 +94,18 @@ def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of th
     control: flags.Controls = None,
     vae: flags.Vae = None,
     determinism: flags.Exactness = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Show previews, where the terminal can; with --json, every event."
+        ),
+    ] = False,
+    preview: Annotated[
+        Preview | None,
+        typer.Option(help="With --stream: how, where the terminal does not say what it can."),
+    ] = None,
     server: Server = None,
+    key: Key = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
@@ -146,13 +156,32 @@ def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of th
     # Checked here too, so that a mistake costs no start of a service.
     GenerationRequest(prompt=prompt, **{**plain, **checked(edits)})
     options = {**plain, **edits}
-    _check_folder(out)
-    generation = draw(prompt, options, server=server, data=data)
+    if preview is not None and not stream:
+        raise InvalidRequest("--preview needs --stream.", field="--preview", accepted="--stream")
+    check_folder(out)
+    from sfumato.cli.connection import Target  # noqa: PLC0415 - help needs none of it
+    from sfumato.cli.drawing import draw  # noqa: PLC0415
+
+    target = Target.of(server, key, data)
+    with _shown(stream, preview, as_json=json) as shown:
+        told = print_event if stream and json else None
+        generation = draw(prompt, options, target=target, shown=shown, told=told)
     paths = _save(generation, prompt, out)
-    _report(generation, paths, as_json=json)
+    _report(generation, paths, as_json=json, as_line=stream)
 
 
-def _check_folder(folder: Path) -> None:
+def _shown(
+    stream: bool, preview: Preview | None, *, as_json: bool
+) -> AbstractContextManager[Display]:
+    """Where the progress goes: previews where they were asked for and can be seen."""
+    if stream and sys.stderr.isatty():
+        kind = preview or detected(load_terminal())
+        if kind is not Preview.NONE:
+            return previews(kind, sys.stderr)
+    return display(as_json=as_json)
+
+
+def check_folder(folder: Path) -> None:
     """Make it; find out now, not after the drawing, that it can't be written."""
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK | os.X_OK):
@@ -171,98 +200,6 @@ def _parsed(text: str) -> Mapping[str, object]:
     )
 
 
-def draw(
-    prompt: str, options: Mapping[str, object], *, server: str | None, data: Path | None
-) -> Generation:
-    """The pictures of one job, from the service that the command talks to, with its progress shown.
-
-    Args:
-        options: fields of the native API's request.
-    """
-    # With one key, submitting again to another service on the same data folder finds the job.
-    key = secrets.token_urlsafe(24)
-    with display() as shown:
-        for tried in range(1, _SERVICES_TRIED + 1):
-            try:
-                with _service(server, data, shown) as client:
-                    return _follow(client, prompt, options, key, shown)
-            except Exception as error:
-                if server is not None or tried == _SERVICES_TRIED or not _lost_the_folder(error):
-                    raise
-    raise AssertionError  # pragma: no cover - the last try returns or raises
-
-
-def _lost_the_folder(error: Exception) -> bool:
-    """Whether another command's service came first, or ended under us."""
-    from sfumato.client import Unreachable  # noqa: PLC0415 - httpx costs help its speed
-
-    return isinstance(error, Unreachable | DataFolderInUse)
-
-
-@contextmanager
-def _service(server: str | None, data: Path | None, shown: Display) -> Iterator[Client]:
-    """A client of the service named, of the one found on the data folder, or of our own."""
-    with ExitStack() as stack:
-        private = None
-        if server is None:
-            from sfumato.bootstrap.folder import running_service  # noqa: PLC0415
-
-            settings = load_settings(data)
-            server = running_service(settings)
-            if server is None:
-                from sfumato.cli.private_service import PrivateService  # noqa: PLC0415
-
-                private = stack.enter_context(PrivateService(settings))
-                shown.show(Stage("starting a service"))
-        # Loaded only now, while the service starts.
-        from sfumato.client import Client, Unreachable  # noqa: PLC0415
-
-        if private is not None:
-            server = private.await_url()
-        assert server is not None  # noqa: S101 - one of the three gave it
-        try:
-            yield stack.enter_context(Client(server))
-        except Unreachable:
-            if private is None:
-                raise
-            raise Unavailable(
-                f"The service of this command ended: {private.last_words()} "
-                "What it had accepted is kept on the data folder."
-            ) from None
-
-
-def _follow(
-    client: Client,
-    prompt: str,
-    options: Mapping[str, object],
-    idempotency_key: str,
-    shown: Display,
-) -> Generation:
-    from sfumato.client import ClientError  # noqa: PLC0415
-    from sfumato.client.wire import finished  # noqa: PLC0415
-
-    job = client.submit(
-        prompt, idempotency_key=idempotency_key, **cast("RequestOptions", dict(options))
-    )
-
-    def why_waiting() -> str | None:
-        try:
-            return client.get(job.id).waiting
-        except ClientError:
-            return None
-
-    try:
-        with Follower(shown, why_waiting).following() as take:
-            for event in client.stream(job.id):
-                take(event)
-    except KeyboardInterrupt:
-        with suppress(ClientError):
-            client.cancel(job.id)
-            typer.secho(f"Canceled job {job.id}.", err=True)
-        raise
-    return client.fetch(finished(client.get(job.id)))
-
-
 def _save(generation: Generation, prompt: str, folder: Path) -> list[Path]:
     from sfumato.cli.naming import save_beside  # noqa: PLC0415
 
@@ -277,11 +214,21 @@ def _save(generation: Generation, prompt: str, folder: Path) -> list[Path]:
         raise
 
 
-def _report(generation: Generation, paths: list[Path], *, as_json: bool) -> None:
+def print_event(event: Event) -> None:
+    """A line of JSON for a program."""
+    known = {"event": event.kind.value, "number": event.number, "at": event.at}
+    print_json_line({**known, **event.data})
+
+
+def _report(
+    generation: Generation, paths: list[Path], *, as_json: bool, as_line: bool = False
+) -> None:
+    """``as_line``: the last of many lines of JSON, rather than a document of its own."""
     job = generation.job
     if as_json:
-        print_json(
+        (print_json_line if as_line else print_json)(
             {
+                **({"event": "saved"} if as_line else {}),
                 "job": job.id,
                 "images": [
                     {

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfumato.cli.options import Data, Json, Server, find_server
+from sfumato.cli.options import Data, Json, Key, Server
 from sfumato.cli.output import describe_timings, print_json, print_table, printable
 from sfumato.core.job import JobStatus
 
@@ -24,17 +24,18 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 
 @app.command("list", epilog="Example: sfumato jobs list --status failed --limit 5")
-def list_jobs(
+def list_jobs(  # noqa: PLR0917 - typer calls it by name; the order is that of the help
     status: Annotated[JobStatus | None, typer.Option(help="Only jobs in this status.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most, newest first.")] = 20,
     server: Server = None,
+    key: Key = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
     """List jobs, newest first."""
-    from sfumato.client import Client  # noqa: PLC0415 - httpx costs help its speed
+    from sfumato.cli.connection import open_client  # noqa: PLC0415 - httpx costs help its speed
 
-    with Client(find_server(server, data)) as client:
+    with open_client(server, key, data) as client:
         found = list(islice(client.jobs(status=status), limit))
     if json:
         print_json([job.model_dump(mode="json") for job in found])
@@ -55,20 +56,24 @@ def list_jobs(
 
 
 @app.command(epilog="Example: sfumato jobs show 01k9zs6v7m3b8d0p1q2r3s4t5v")
-def show(job_id: JobId, server: Server = None, data: Data = None, json: Json = False) -> None:
+def show(
+    job_id: JobId, server: Server = None, key: Key = None, data: Data = None, json: Json = False
+) -> None:
     """Show one job: what was asked, what was used, where the time went."""
-    from sfumato.client import Client  # noqa: PLC0415
+    from sfumato.cli.connection import open_client  # noqa: PLC0415 - httpx costs help its speed
 
-    with Client(find_server(server, data)) as client:
+    with open_client(server, key, data) as client:
         _print_job(client.get(job_id), as_json=json)
 
 
 @app.command(epilog="Example: sfumato jobs cancel 01k9zs6v7m3b8d0p1q2r3s4t5v")
-def cancel(job_id: JobId, server: Server = None, data: Data = None, json: Json = False) -> None:
+def cancel(
+    job_id: JobId, server: Server = None, key: Key = None, data: Data = None, json: Json = False
+) -> None:
     """Take a job back: at once while it is queued, within one step while it runs."""
-    from sfumato.client import Client  # noqa: PLC0415
+    from sfumato.cli.connection import open_client  # noqa: PLC0415 - httpx costs help its speed
 
-    with Client(find_server(server, data)) as client:
+    with open_client(server, key, data) as client:
         job = client.cancel(job_id)
     if json:
         print_json(job.model_dump(mode="json"))

@@ -8,15 +8,24 @@ from collections.abc import Sequence
 import typer
 
 import sfumato
-from sfumato.cli import generate, jobs, keys, models, reproduce, runtimes, service, tokens
-from sfumato.cli.output import as_error_line, print_error
+from sfumato.cli import (
+    completion,
+    generate,
+    jobs,
+    keys,
+    models,
+    reproduce,
+    runtimes,
+    service,
+    tokens,
+)
+from sfumato.cli.output import error_facts, print_error
 
 app = typer.Typer(
     name="sfumato",
     help="Pictures from prompts, on GPUs that exist only while they are needed.",
     epilog='Example: sfumato generate "a castle at night"',
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -46,6 +55,7 @@ app.command(epilog="Example: sfumato serve --port 8080 --data ~/sfumato")(servic
 app.command(epilog="Example: sfumato worker --data ~/sfumato --idle-timeout 60")(service.worker)
 app.command(epilog="Example: sfumato doctor --json")(service.doctor)
 app.command(epilog="Example: sfumato version")(service.version)
+app.command(epilog="Example: sfumato completion bash")(completion.completion)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
@@ -56,14 +66,20 @@ app.add_typer(tokens.app, name="tokens")
 def main(arguments: Sequence[str] | None = None) -> None:
     """The ``sfumato`` command; exits with its status.
 
-    0: done. 1: an error that was raised on purpose, told in one red line. 2: a usage error, told
-    by typer with the nearest names. 130: interrupted.
+    0: done. 1: an error that was raised on purpose, told in one line. 2: a usage error, told by
+    typer with the nearest names. 130: interrupted. After ``--json`` an error is a line of JSON.
     """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    as_json = "--json" in (given[: given.index("--")] if "--" in given else given)
     try:
-        app(arguments, prog_name="sfumato")
+        status = app(given, prog_name="sfumato", standalone_mode=not as_json)
+    except typer.TyperException as error:  # with --json alone; else typer has told it
+        print_error({"code": "usage", "message": error.format_message()}, as_json=True)
+        sys.exit(error.exit_code)
     except Exception as error:
-        line = as_error_line(error)
-        if line is None:
+        facts = error_facts(error)
+        if facts is None:
             raise
-        print_error(line)
+        print_error(facts, as_json=as_json)
         sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)

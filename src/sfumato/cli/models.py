@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sfumato.cli.options import Data, Json, Server, load_settings
+from sfumato.cli.options import Data, Json, Key, Server, load_settings
 from sfumato.cli.output import print_json, print_table, printable
 
 if TYPE_CHECKING:
+    from sfumato.cli.connection import Target
     from sfumato.client.offers import Model
     from sfumato.core.models import ModelInfo
     from sfumato.core.ports import BytesProgress
@@ -36,6 +36,7 @@ def list_models(
         Literal[Kind, "all"], typer.Option(help="What they are for.", show_default=True)
     ] = "base",
     server: Server = None,
+    key: Key = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
@@ -44,7 +45,9 @@ def list_models(
     Asks the service at --server, or the one running on the data folder; without one, looks where
     the models lie.
     """
-    found = _models(server, data, kind)
+    from sfumato.cli.connection import Target  # noqa: PLC0415 - help needs none of it
+
+    found = _models(Target.of(server, key, data), kind)
     if json:
         print_json([model.model_dump(mode="json") for model in found])
     elif kind == "base":
@@ -83,17 +86,19 @@ def _print_bases(found: Sequence[Model]) -> None:
 
 
 @app.command("show", epilog="Example: sfumato models show starter")
-def show_model(
+def show_model(  # noqa: PLR0917 - typer calls it by name; the order is that of the help
     name: Annotated[str, typer.Argument(help="As `sfumato models list` tells it.")],
     kind: _Kind = "base",
     server: Server = None,
+    key: Key = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
     """Tell everything about one model."""
+    from sfumato.cli.connection import Target  # noqa: PLC0415 - help needs none of it
     from sfumato.core.errors import UnknownModel  # noqa: PLC0415 - help needs none of these
 
-    found = _models(server, data, kind)
+    found = _models(Target.of(server, key, data), kind)
     model = next((model for model in found if model.name == name), None)
     if model is None:
         names = [model.name for model in found]
@@ -183,20 +188,16 @@ def remove_model(
     typer.echo(f"Removed {name}, {count} file{'' if count == 1 else 's'}.")
 
 
-def _models(server: str | None, data: Path | None, kind: str) -> Sequence[Model]:
-    from sfumato.bootstrap.folder import running_service  # noqa: PLC0415 - help needs none of these
-    from sfumato.client import Client  # noqa: PLC0415
-
-    settings = load_settings(data)
-    url = server or running_service(settings)
-    if url is not None:
-        with Client(url) as client:
+def _models(target: Target, kind: str) -> Sequence[Model]:
+    address = target.running()
+    if address is not None:
+        with address.client() as client:
             return client.models(kind=kind)
     from sfumato.bootstrap.models import open_catalog  # noqa: PLC0415
 
     return [
-        _view(model, settings.default_model)
-        for model in open_catalog(settings).list()
+        _view(model, target.settings.default_model)
+        for model in open_catalog(target.settings).list()
         if kind in (model.kind.value, "all")
     ]
 

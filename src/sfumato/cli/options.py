@@ -1,4 +1,4 @@
-"""Options that several commands share, and how they find the service to talk to."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sfumato.core.errors import Unavailable
-
 if TYPE_CHECKING:
-    from sfumato.settings import Settings
+    from sfumato.settings import Settings, TerminalVariables
 
 Server = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Address of the service. Left out: the one that runs on the data folder.",
+        help="Address of the service. Left out: SFUMATO_SERVER, the one in your config.toml, or the "
+        "one that runs on the data folder.",
+    ),
+]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="An API key of that service. Others see it; SFUMATO_KEY and config.toml hide it.",
     ),
 ]
 Data = Annotated[
@@ -33,21 +39,7 @@ def load_settings(data: Path | None = None, **overrides: object) -> Settings:
     return Settings.load(data=data, **overrides)
 
 
-def find_server(server: str | None, data: Path | None) -> str:
-    """The address given, or that of the service running on the data folder.
+def load_terminal() -> TerminalVariables:
+    from sfumato.settings import TerminalVariables  # noqa: PLC0415
 
-    Raises:
-        Unavailable: there is none, with what to do.
-    """
-    if server is not None:
-        return server
-    from sfumato.bootstrap.folder import running_service  # noqa: PLC0415
-
-    settings = load_settings(data)
-    url = running_service(settings)
-    if url is None:
-        raise Unavailable(
-            f"No service runs on the data folder {settings.data}. "
-            "Start one with `sfumato serve`, or name another with --server."
-        )
-    return url
+    return TerminalVariables()

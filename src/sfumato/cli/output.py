@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import typer
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.job import Timings
 
+#: The code of what the operating system refuses.
+OS_ERROR = "os_error"
+
 
 def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def print_json_line(value: object) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def printable(text: str) -> str:
@@ -38,25 +46,32 @@ def describe_timings(timings: Timings) -> str:
     return " · ".join(f"{phase} {spent:.2f} s" for phase, spent in asdict(timings).items())
 
 
-def print_error(line: str) -> None:
+def print_error(facts: Mapping[str, Any], *, as_json: bool = False) -> None:
+    """One line: for people, in red, ending in its stable code; for programs, in JSON."""
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False), err=True)
+        return
+    accepted, code = facts.get("accepted"), facts.get("code")
+    line = facts["message"]
+    if accepted:
+        line += f" Accepted: {accepted if isinstance(accepted, str) else ', '.join(accepted)}."
+    if code != OS_ERROR:
+        line += f" ({code})"
     typer.secho(f"Error: {printable(line)}", fg=typer.colors.RED, err=True)
 
 
-def as_error_line(error: Exception) -> str | None:
-    """One line for an error that was raised on purpose, ending in its stable code; None for a
-    defect, which deserves its traceback."""
+def error_facts(error: Exception) -> dict[str, Any] | None:
+    """What is known of an error that was raised on purpose: ``code``, ``message`` and, where known,
+    ``field`` and ``accepted``; None for a defect, which deserves its traceback."""
     from sfumato.client.errors import ClientError  # noqa: PLC0415 - only when something failed
 
-    if isinstance(error, SfumatoError | ClientError):
-        return f"{error.message}{_accepted(error)} ({error.code})"
+    if isinstance(error, SfumatoError):
+        return error.as_dict()
+    if isinstance(error, ClientError):
+        known = {"field": error.field, "accepted": error.accepted}
+        told = {name: value for name, value in known.items() if value is not None}
+        return {"code": error.code, "message": error.message, **told}
     if isinstance(error, OSError) and error.strerror:
-        place = f" {error.filename}:" if error.filename else ""
-        return f"{place} {error.strerror}".strip()
+        place = f"{error.filename}: " if error.filename else ""
+        return {"code": OS_ERROR, "message": f"{place}{error.strerror}"}
     return None
-
-
-def _accepted(error: object) -> str:
-    accepted: str | list[str] | None = getattr(error, "accepted", None)
-    if not accepted:
-        return ""
-    return f" Accepted: {accepted if isinstance(accepted, str) else ', '.join(accepted)}."

@@ -18,13 +18,13 @@ _POLL_SECONDS = 1.0
 @dataclass(frozen=True, slots=True)
 class Stage:
     """Where a job is. ``steps`` is 0 where there is nothing to count; ``percent``: they are
-    percents of a model's bytes."""
+    percents of a model's bytes; ``preview``: a data URL of how a picture looks by now."""
 
     text: str
     step: int = 0
     steps: int = 0
-
     percent: bool = False
+    preview: str | None = None
 
     @property
     def words(self) -> str:
@@ -35,7 +35,8 @@ class Stage:
         data = event.data
         match event.kind:
             case EventKind.STEP:
-                return Stage("denoising", int(data["step"]), int(data["steps"]))
+                step, steps = int(data["step"]), int(data["steps"])
+                return Stage("denoising", step, steps, preview=data.get("preview"))
             case EventKind.IMAGE:
                 return Stage(f"storing image {int(data['index']) + 1}", self.step, self.steps)
             case EventKind.QUEUED:
@@ -77,7 +78,7 @@ def bar() -> Iterator[Display]:
     """A bar with the step count on standard error; gone when the job is."""
     from rich.console import Console  # noqa: PLC0415 - only where there is a terminal
     from rich.markup import escape  # noqa: PLC0415
-    from rich.progress import (  # noqa: PLC0415  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
         BarColumn,
         MofNCompleteColumn,
         Progress,
@@ -108,9 +109,18 @@ def bar() -> Iterator[Display]:
         yield _Bar()
 
 
-def display() -> AbstractContextManager[Display]:
+class Nothing:
+    """Keeps standard error for errors, which a program reads."""
+
+    def show(self, stage: Stage) -> None:
+        pass
+
+
+def display(*, as_json: bool = False) -> AbstractContextManager[Display]:
     """The one that fits standard error."""
-    return bar() if sys.stderr.isatty() else nullcontext(Lines(sys.stderr))
+    if sys.stderr.isatty():
+        return bar()
+    return nullcontext(Nothing() if as_json else Lines(sys.stderr))
 
 
 class Follower:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sfumato.cli.options import Data, Json, Server
+from sfumato.cli.options import Data, Json, Key, Server
 from sfumato.cli.output import print_json, printable
+from sfumato.cli.progress import display
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.inputs import InputImage
 from sfumato.core.request import GenerationRequest
@@ -45,6 +46,7 @@ def reproduce(  # noqa: PLR0917 - typer calls it by name; the order is that of t
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Keep the new picture there.")
     ] = None,
     server: Server = None,
+    key: Key = None,
     data: Data = None,
     json: Json = False,
 ) -> None:
@@ -54,7 +56,8 @@ def reproduce(  # noqa: PLR0917 - typer calls it by name; the order is that of t
     when they are not.
     """
     from sfumato.bootstrap.comparing import compare, recipe_of  # noqa: PLC0415 - Pillow
-    from sfumato.cli.generate import draw  # noqa: PLC0415 - what it needs takes a while
+    from sfumato.cli.connection import Target  # noqa: PLC0415
+    from sfumato.cli.drawing import draw  # noqa: PLC0415 - what it needs takes a while
     from sfumato.core.exactness import Verdict  # noqa: PLC0415 - not for every command's start
 
     if out is not None and out.exists():
@@ -64,7 +67,9 @@ def reproduce(  # noqa: PLR0917 - typer calls it by name; the order is that of t
     brought = [path for path in (init_image, mask, *(control_image or ())) if path is not None]
     files = {hashlib.sha256(found).hexdigest(): found for found in map(Path.read_bytes, brought)}
     options = _options(recipe.request(), files)
-    (again,) = draw(recipe.prompt, options, server=server, data=data).images
+    target = Target.of(server, key, data)
+    with display(as_json=json) as shown:
+        (again,) = draw(recipe.prompt, options, target=target, shown=shown).images
     if out is not None:
         again.save(out)
     difference = compare(first, again.data, name=picture.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sfumato.cli.options import Data, Json, Server, find_server
+from sfumato.cli.options import Data, Json, Key, Server
 from sfumato.cli.output import print_json, print_table
 
 app = typer.Typer(
@@ -16,11 +16,13 @@ app = typer.Typer(
 
 
 @app.command("list", epilog="Example: sfumato runtimes list --json")
-def list_runtimes(server: Server = None, data: Data = None, json: Json = False) -> None:
+def list_runtimes(
+    server: Server = None, key: Key = None, data: Data = None, json: Json = False
+) -> None:
     """List the runtimes and what each is doing now."""
-    from sfumato.client import Client  # noqa: PLC0415
+    from sfumato.cli.connection import open_client  # noqa: PLC0415 - httpx costs help its speed
 
-    with Client(find_server(server, data)) as client:
+    with open_client(server, key, data) as client:
         found = client.runtimes()
     if json:
         print_json([runtime.model_dump(mode="json") for runtime in found])

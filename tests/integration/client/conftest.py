@@ -11,6 +11,14 @@ from sfumato import AsyncClient, Client
 from tests.integration.client.scripted import Caller, Exchange, ScriptedServer, Service
 
 
+@pytest.fixture(autouse=True)
+def _no_config_of_ones_own(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever runs the tests may have a service and a key of his own; no command may meet them."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
+
+
 @pytest.fixture
 def service() -> Iterator[Service]:
     with ScriptedServer(("127.0.0.1", 0), Exchange) as server:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def test_models_are_listed_by_every_kind_there_is() -> None:
 
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in every_command()} == {
-        *("", "generate", "reproduce", "serve", "worker", "doctor", "version"),
+        *("", "generate", "reproduce", "serve", "worker", "doctor", "version", "completion"),
         *("jobs", "jobs list", "jobs show", "jobs cancel"),
         *("keys", "keys create", "keys list", "keys revoke", "keys rotate"),
         *("models", "models list", "models show", "models add", "models remove"),
@@ -85,6 +86,7 @@ def test_a_typo_gets_a_suggestion(typed: list[str], meant: str) -> None:
         (["generate", " "], "prompt is empty"),
         (["generate", "x", "--width", "63"], "multiple of 8"),
         (["generate", "x", "--metadata", "[1]"], "not a JSON object"),
+        (["generate", "x", "--preview", "kitty"], "--preview needs --stream"),
         (["models", "list", "--server", "http://127.0.0.1:1"], "(unreachable)"),
         (["serve", "--port", "70000"], "SFUMATO_PORT"),
     ],
@@ -97,6 +99,40 @@ def test_an_error_is_one_line(
     assert err.startswith("Error: ")
     assert words in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "facts"),
+    [
+        (
+            ["generate", "x", "--width", "63"],
+            1,
+            {"code": "invalid_request", "field": "width", "accepted": "a multiple of 8"},
+        ),
+        (["jobs", "list", "--server", "http://127.0.0.1:1"], 1, {"code": "unreachable"}),
+        (["generate", "x", "--mask", "gone.png"], 1, {"code": "os_error"}),
+        (["generate", "x", "--widht", "63"], 2, {"code": "usage"}),
+        (["genrate", "x"], 2, {"code": "usage"}),
+    ],
+)
+def test_with_json_an_error_is_a_line_of_json_with_its_code(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], status: int, facts: dict[str, str]
+) -> None:
+    code, out, err = run_main(capsys, *arguments, "--json")
+    assert (code, out, err.count("\n")) == (status, "", 1)
+    told = json.loads(err)
+    assert told["message"]
+    assert (
+        told.items() >= {name: facts[name] for name in ("code", "field") if name in facts}.items()
+    )
+    assert facts.get("accepted", "") in told.get("accepted", "")
+
+
+def test_with_json_help_and_success_end_well(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(capsys, "models", "list", "--json", "--help")[0] == 0
+    status, out, err = run_main(capsys, "models", "list", "--json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)[0]["name"]
 
 
 def test_no_service_on_the_data_folder_says_what_to_do(
