@@ -8,13 +8,15 @@ from fastapi import Request
 
 from sfumato.api.connection import ClientGone, while_connected
 from sfumato.api.context import ApiContext
-from sfumato.core.errors import JobFinished
+from sfumato.api.problems import STATUSES
+from sfumato.core.errors import EngineFailure, JobFinished, SfumatoError
 from sfumato.core.job import Job
 
 log = logging.getLogger(__name__)
 
 #: How long one look at the job lasts; the caller is waited for as long as it stays.
 _LOOK_SECONDS = 60.0
+_BY_CODE = {kind.code: kind for kind in STATUSES}
 
 
 async def wanted_end(context: ApiContext, request: Request, job: Job) -> Job:
@@ -43,3 +45,9 @@ async def end_of(context: ApiContext, job: Job) -> Job:
     while not job.status.finished:
         job = await context.tracking.wait(job.id, timeout=_LOOK_SECONDS)
     return job
+
+
+def failure(job: Job) -> SfumatoError:
+    """Why a job failed, as it would have been told at once."""
+    assert job.error is not None  # noqa: S101 - a failed job has one
+    return _BY_CODE.get(job.error.code, EngineFailure)(job.error.message)

@@ -8,13 +8,10 @@ from typing import Any
 import orjson
 from starlette.responses import Response
 
-from sfumato.api.problems import STATUSES, Refusal
-from sfumato.core.errors import EngineFailure, SfumatoError
-from sfumato.core.job import Job
+from sfumato.api.problems import Refusal
 
 #: Its clients log in with a user's name and a password: the password is the key.
 _LOGIN = {"WWW-Authenticate": 'Basic realm="sfumato", charset="UTF-8"'}
-_BY_CODE = {kind.code: kind for kind in STATUSES}
 
 
 def form(refusal: Refusal) -> Response:
@@ -35,9 +32,3 @@ def form(refusal: Refusal) -> Response:
     if refusal.status is HTTPStatus.UNAUTHORIZED:
         headers |= _LOGIN
     return Response(orjson.dumps(body), int(refusal.status), headers, media_type="application/json")
-
-
-def failure(job: Job) -> SfumatoError:
-    """Why a job failed, as it would have been told at once."""
-    assert job.error is not None  # noqa: S101 - a failed job has one
-    return _BY_CODE.get(job.error.code, EngineFailure)(job.error.message)

@@ -21,7 +21,6 @@ from pydantic import BaseModel, Field
 
 from sfumato.api.connection import ClientGone
 from sfumato.api.context import ApiContext, Context
-from sfumato.api.dialects.a1111.errors import failure
 from sfumato.api.dialects.a1111.generating import openapi_pictures, read
 from sfumato.api.dialects.a1111.names import name_of
 from sfumato.api.dialects.a1111.options import Loose, Mine, MyOptions
@@ -31,7 +30,7 @@ from sfumato.api.edits import Picture
 from sfumato.api.fields import MAX_NAME, Name
 from sfumato.api.inputs import read_picture
 from sfumato.api.problems import Stopping
-from sfumato.api.wanting import take_back, wanted_end
+from sfumato.api.wanting import failure, take_back, wanted_end
 from sfumato.core.edits import Inpainting, Upscaling
 from sfumato.core.errors import Conflict, InvalidRequest, SfumatoError
 from sfumato.core.inputs import InputImage, read_input

@@ -12,12 +12,11 @@ from sfumato.api.connection import ClientGone
 from sfumato.api.context import ApiContext, Context
 from sfumato.api.dialects.a1111.answers import Drawn, encoded
 from sfumato.api.dialects.a1111.drawing import Drawing, Img2Img, Txt2Img
-from sfumato.api.dialects.a1111.errors import failure
 from sfumato.api.dialects.a1111.options import Loose, Mine, MyOptions
 from sfumato.api.dialects.a1111.translation import NAMES, translated
 from sfumato.api.dialects.words import in_their_words
 from sfumato.api.inputs import read_json_with_pictures
-from sfumato.api.wanting import wanted_end
+from sfumato.api.wanting import failure, wanted_end
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.models import ModelInfo, ModelKind
