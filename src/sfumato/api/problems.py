@@ -173,14 +173,14 @@ def install(
 
     Args:
         stopping: set when the server is about to stop.
-        forms: of the paths that begin so, the longest first; everywhere else it is
-            :func:`problem`.
+        forms: of these paths and those below them, the longest first; "/" is that path alone.
+            Everywhere else it is :func:`problem`.
     """
     longest_first = sorted((forms or {}).items(), key=lambda item: -len(item[0]))
 
     def answer(path: str, refusal: Refusal) -> Response:
         for prefix, form in longest_first:
-            if path.startswith(prefix):
+            if path == prefix or (prefix != "/" and path.startswith(f"{prefix.rstrip('/')}/")):
                 return form(refusal)
         return problem(refusal)
 

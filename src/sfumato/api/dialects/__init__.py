@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from sfumato.api.dialects import generate, predictions
+from sfumato.api.dialects import a1111, aws, generate, openai, predictions, root
 from sfumato.api.problems import Form
 from sfumato.api.webhooks import render_native
 from sfumato.core.events import Event
@@ -36,11 +36,15 @@ class Dialect:
 
 DIALECTS = (
     Dialect(generate.router),
+    Dialect(openai.router, openai.forms),
+    Dialect(a1111.router, a1111.forms),
     Dialect(
         predictions.router,
         renders={predictions.STYLE: predictions.render},
         install=predictions.install,
     ),
+    Dialect(aws.router, forms=aws.forms, renders={aws.STYLE: aws.render}),
+    Dialect(root.router, forms=root.forms),
 )
 _RENDERS = {style: render for dialect in DIALECTS for style, render in dialect.renders.items()}
 

@@ -9,8 +9,9 @@ from sfumato.core.tasks.messages import (
     ParsedTask,
     TaskFormat,
     is_id,
-    parse_data,
     parse_task,
+    parse_v0,
+    parse_v1alpha2,
     read_object,
 )
 from sfumato.core.tasks.parameters import KINDS, TEXT_TO_IMAGE, Edit
@@ -24,7 +25,8 @@ __all__ = [
     "ParsedTask",
     "TaskFormat",
     "is_id",
-    "parse_data",
     "parse_task",
+    "parse_v0",
+    "parse_v1alpha2",
     "read_object",
 ]

@@ -80,18 +80,11 @@ def parse_task(text: str) -> ParsedTask:
     data = read_object(text)
     if data is None:
         raise NotATask("It is no JSON object.")
-    return parse_data(data)
-
-
-def parse_data(data: Mapping[str, Any]) -> ParsedTask:
-    """:func:`parse_task`, of JSON that was read already."""
     inner = data.get("task")
-    if isinstance(inner, dict) and "metadata" in inner:
-        data = inner
-    if "metadata" in data:
-        return _parse_v1alpha2(data)
+    if "metadata" in data or (isinstance(inner, dict) and "metadata" in inner):
+        return parse_v1alpha2(data)
     if "alwayson_scripts" in data:
-        return _parse_v0(data)
+        return parse_v0(data)
     raise NotATask("It has neither metadata nor alwayson_scripts.")
 
 
@@ -109,8 +102,9 @@ def is_id(value: Any) -> bool:
     return _id_text(value) is not None
 
 
-def _parse_v0(data: Mapping[str, Any]) -> ParsedTask:
-    header = data["alwayson_scripts"]
+def parse_v0(data: Mapping[str, Any]) -> ParsedTask:
+    """A message of v0 or v1alpha1. Raises ``NotATask``."""
+    header = data.get("alwayson_scripts")
     if not isinstance(header, dict):
         raise NotATask("alwayson_scripts is no object.")
     name = _id(header.get("id_task"), "id_task")
@@ -133,8 +127,14 @@ def _parse_v0(data: Mapping[str, Any]) -> ParsedTask:
     )
 
 
-def _parse_v1alpha2(data: Mapping[str, Any]) -> ParsedTask:
-    metadata, content = data["metadata"], data.get("content")
+def parse_v1alpha2(data: Mapping[str, Any]) -> ParsedTask:
+    """A message of v1alpha2, as it is posted, within ``task``, or published, without.
+
+    Raises ``NotATask``.
+    """
+    inner = data.get("task")
+    data = inner if isinstance(inner, dict) and "metadata" in inner else data
+    metadata, content = data.get("metadata"), data.get("content")
     if not isinstance(metadata, dict):
         raise NotATask("metadata is no object.")
     name = _id(metadata.get("id"), "id")[:_ID_IN_NAMES]

@@ -1,0 +1,144 @@
+"""A task becomes a job, and a job's notes say which task it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sfumato.api.context import ApiContext
+from sfumato.api.dialects.words import in_their_words
+from sfumato.api.inputs import read_picture
+from sfumato.core.errors import IdempotencyConflict, InvalidRequest
+from sfumato.core.job import Job
+from sfumato.core.request import GenerationRequest
+from sfumato.core.runtimes import Runtime
+from sfumato.core.tasks import ParsedTask, TaskFormat
+from sfumato.core.webhooks import Webhook, WebhookEvent
+
+#: The style of the webhooks that are told in this API's form.
+STYLE = "aws"
+#: What A1111 calls our fields.
+_NAMES = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "cfg_scale",
+    "num_images": "n_iter × batch_size",
+    "sampler": "sampler_name",
+    "schedule": "scheduler",
+    "model": "sd_model_checkpoint",
+    "vae": "sd_vae",
+    "clip_skip": "CLIP_stop_at_last_layers",
+    "strength": "denoising_strength",
+    "inpainting.mask": "mask",
+    "inpainting.blur": "mask_blur",
+    "inpainting.padding": "inpaint_full_res_padding",
+    "metadata": "context",
+}
+#: Notes of a job that was a task: the caller's own name for it, and what its answers need.
+_NOTE = "task"
+#: Parameters that the request has anyway.
+_PROMPTS = ("prompt", "negative_prompt")
+
+
+async def submit(
+    context: ApiContext, task: ParsedTask, *, runtime: Runtime | None, base: str
+) -> Job:
+    """The task's job; sent again, the job made first.
+
+    Args:
+        runtime: None: the first that serves the model.
+        base: address at which the caller reached the service.
+
+    Raises:
+        InvalidRequest: in A1111's words.
+        IdempotencyConflict: the caller has another task of this id in this folder.
+    """
+    if isinstance(task.asked, InvalidRequest):
+        raise task.asked
+    with in_their_words(_NAMES):
+        request = _noted(_routed(task.asked, context, runtime), task)
+        request, files = await _with_pictures(context, request, task)
+        try:
+            return await context.submission.submit(
+                request,
+                inputs=files,
+                idempotency_key=_key(task.folder),
+                webhook=_webhook(context, task, base),
+            )
+        except IdempotencyConflict:
+            raise IdempotencyConflict(
+                f"The id {task.id!r} is another task's of yours, with results at {task.folder!r}. "
+                "Take a new id; send the same payload to hear of the same task."
+            ) from None
+
+
+async def find(context: ApiContext, folder: str) -> Job | None:
+    """The caller's own task whose results lie in a folder."""
+    return await context.tracking.find_by_key(_key(folder))
+
+
+def task_of(job: Job) -> ParsedTask | None:
+    """The task that a job was; None: it was none."""
+    noted = job.request.metadata.get(_NOTE)
+    if not isinstance(noted, dict):
+        return None
+    prompts = {name: getattr(job.request, name) for name in _PROMPTS}
+    return ParsedTask(
+        asked=job.request,
+        format=TaskFormat(noted["format"]),
+        id=job.request.metadata["id_task"],
+        folder=noted["folder"],
+        runtime=noted["runtime"],
+        parameters={**prompts, **noted["parameters"]},
+        context=noted["context"],
+    )
+
+
+def _routed(
+    request: GenerationRequest, context: ApiContext, runtime: Runtime | None
+) -> GenerationRequest:
+    """A runtime whose models are fixed draws with the first of them where the task names none."""
+    if runtime is None:
+        return request
+    model = request.model
+    if model is None and runtime.models and not runtime.serves(context.catalog.get(None).name):
+        model = runtime.models[0]
+    return replace(request, runtime=runtime.name, model=model)
+
+
+def _noted(request: GenerationRequest, task: ParsedTask) -> GenerationRequest:
+    note = {
+        "format": task.format.value,
+        "folder": task.folder,
+        "runtime": task.runtime,
+        "parameters": {k: v for k, v in task.parameters.items() if k not in _PROMPTS},
+        "context": task.context,
+    }
+    return replace(request, metadata={**request.metadata, _NOTE: note})
+
+
+async def _with_pictures(
+    context: ApiContext, request: GenerationRequest, task: ParsedTask
+) -> tuple[GenerationRequest, Mapping[str, bytes]]:
+    if task.edit is None:
+        return request, {}
+    images, files = {}, {}
+    for field, value in task.edit.pictures.items():
+        images[field], data = await read_picture(value, context.tracking, context.web, field=field)
+        files[images[field].sha256] = data
+    return task.edit.applied(request, images), files
+
+
+def _webhook(context: ApiContext, task: ParsedTask, base: str) -> Webhook | None:
+    """The webhook of the caller's key, to be told in this API's form; v0 knows no ``running``."""
+    hook = None if context.caller.key is None else context.caller.key.webhook
+    if hook is None:
+        return None
+    told = {WebhookEvent.SUCCEEDED, WebhookEvent.FAILED, WebhookEvent.CANCELED}
+    if task.format is TaskFormat.V1ALPHA2:
+        told.add(WebhookEvent.STARTED)
+    return replace(hook, style=STYLE, base=base, events=hook.events & told)
+
+
+def _key(folder: str) -> str:
+    return f"aws:{hashlib.sha256(folder.encode()).hexdigest()}"
