@@ -159,6 +159,9 @@ class GenerationRequest:
         _check_number("priority", self.priority, MIN_PRIORITY, MAX_PRIORITY)
         _check_number("clip_skip", self.clip_skip, MIN_CLIP_SKIP, MAX_CLIP_SKIP)
         _check_number("output_quality", self.output_quality, MIN_QUALITY, MAX_QUALITY)
+        _check_word("output_format", self.output_format, OutputFormat)
+        if self.determinism is not None:
+            _check_word("determinism", self.determinism, Determinism)
         if self.output_quality is not None and self.output_format is OutputFormat.PNG:
             raise InvalidRequest(
                 "PNG is lossless; it has no output_quality.",
@@ -286,6 +289,17 @@ def _check_text(name: str, text: Any, *, required: bool = False) -> None:
         raise InvalidRequest(
             f"{name} holds a lone surrogate, which is not text.", field=name, accepted=accepted
         ) from None
+
+
+def _check_word(name: str, value: Any, kind: type[StrEnum]) -> None:
+    """Plain text that equals a word would pass for it here and not where it is compared with
+    ``is``."""
+    if not isinstance(value, kind):
+        raise InvalidRequest(
+            f"{name} must be one of {kind.__name__}, not {type(value).__name__}.",
+            field=name,
+            accepted=[word.value for word in kind],
+        )
 
 
 def _check_side(name: str, side: Any) -> None:

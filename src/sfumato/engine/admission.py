@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sfumato.core.edits import LATENT_UPSCALER
@@ -12,10 +14,11 @@ from sfumato.core.sizes import Size, hires_size
 from sfumato.engine.additions import additions_of
 from sfumato.engine.canvas import Canvas, prepare
 from sfumato.engine.checkpoints import restored
-from sfumato.engine.conditioning import condition
+from sfumato.engine.conditioning import condition, texts_of
 from sfumato.engine.controlled import Controlled, Frame
 from sfumato.engine.enlarging import Enlarging
 from sfumato.engine.exactness import with_fixed_rows
+from sfumato.engine.families.sd import StableDiffusion
 from sfumato.engine.finishing import Finishing
 from sfumato.engine.networks import Networks
 from sfumato.engine.noises import noise_source
@@ -24,6 +27,9 @@ from sfumato.engine.refining import with_refiner
 from sfumato.engine.samplers import table_for
 from sfumato.engine.slots import DiffusionSlot
 from sfumato.engine.stages import BatchKey, Origin, Stage
+
+#: Kinds of extras that change how a text is read.
+_CHANGING = {ModelKind.LORA, ModelKind.EMBEDDING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,25 @@ def admit(task: ImageTask, networks: Networks, *, precise: bool = False) -> Diff
     first = made.stages[0]
     began = first.origin.begin(first, None, generator, networks)
     return made.told(DiffusionSlot.beginning(task, made.stages, generator, began))
+
+
+def read_together(tasks: Sequence[ImageTask], networks: Networks) -> None:
+    """Read the prompts of tasks that are admitted next, in full batches of their text encoders.
+
+    What was read is then in the encoders' caches. A text that LoRAs or learned words change is read
+    with its own task.
+
+    Raises:
+        InvalidRequest: a prompt is too long, or all of them together are.
+    """
+    texts: dict[tuple[str, int], dict[str, None]] = defaultdict(dict)
+    for task in tasks:
+        if not {extra.kind for extra in task.extras} & _CHANGING:
+            model = networks.model(task.model.name, precise=False)
+            said = texts_of(task, guided=_guided(task, model))
+            texts[task.model.name, task.request.clip_skip] |= dict.fromkeys(said)
+    for (name, clip_skip), distinct in texts.items():
+        networks.model(name, precise=False).prompts.encode(list(distinct), clip_skip)
 
 
 def resume(
@@ -135,7 +160,7 @@ class _Draft:
         """
         task, settings = self._task, self._task.settings
         model = self._networks.model(task.model.name, precise=self._precise)
-        guided = settings.guidance_scale > 1 and not model.guidance_embedded
+        guided = _guided(task, model)
         additions = additions_of(task, model, self._networks, precise=self._precise)
         conditioning = condition(
             model.prompts, task, guided=guided, steps=steps, additions=additions
@@ -169,6 +194,11 @@ class _Draft:
             vae=vae,
             additions=additions,
         )
+
+
+def _guided(task: ImageTask, model: StableDiffusion) -> bool:
+    """Whether the network is asked twice, with the prompt and with the negative one."""
+    return task.settings.guidance_scale > 1 and not model.guidance_embedded
 
 
 def skipped(steps: int, strength: float) -> int:

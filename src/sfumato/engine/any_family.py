@@ -52,6 +52,11 @@ class AnyEngine:
     def make_room(self, *, in_use: Collection[str] = ()) -> bool:
         return self._diffusion.make_room(in_use=in_use)
 
+    def prepare(self, tasks: Sequence[ImageTask]) -> None:
+        """A pipeline reads its prompts itself."""
+        own = [task for task in tasks if task.model.family != PIPELINE_FAMILY]
+        self._diffusion.prepare(own)
+
     def admit(self, task: ImageTask) -> Slot:
         if task.model.family == PIPELINE_FAMILY:
             return self._pipelines.admit(task)

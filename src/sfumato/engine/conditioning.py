@@ -30,6 +30,27 @@ class PromptByStep:
         return self.distinct[self.choice[step]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """What a task says, before it is read.
+
+    Attributes:
+        by_step: for every prompt, then for the negative one if there is any, its text at each step.
+        weights: of the prompts.
+    """
+
+    by_step: tuple[Sequence[str], ...]
+    weights: tuple[float, ...]
+
+    @property
+    def distinct(self) -> list[str]:
+        return list(dict.fromkeys(text for texts in self.by_step for text in texts))
+
+    @property
+    def with_negative(self) -> bool:
+        return len(self.by_step) > len(self.weights)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditioning:
     """The rows that a picture takes in the network's batch. All have equally many tokens.
@@ -75,27 +96,38 @@ def condition(
     Raises:
         InvalidRequest: a prompt is too long.
     """
+    said = _texts(task, guided=guided, steps=steps)
+    texts, clip_skip = said.distinct, task.request.clip_skip
+    encoded = dict(zip(texts, encoder.encode(texts, clip_skip, additions), strict=True))
+    encoded = _filled_up(encoder, encoded, clip_skip, additions)
+    prompts = [_by_step(texts, encoded) for texts in said.by_step]
+    negative = prompts[-1] if said.with_negative else None
+    empty = not any(map(str.strip, said.by_step[-1]))
+    if negative is not None and encoder.zeros_for_empty and empty:
+        negative = _zeros(negative)
+    return Conditioning(
+        prompts=tuple(prompts[: len(said.weights)]),
+        weights=said.weights,
+        negative=negative,
+        scale=task.settings.guidance_scale if guided else 1.0,
+    )
+
+
+def texts_of(task: ImageTask, *, guided: bool) -> list[str]:
+    """What :func:`condition` will have read for a task without additions."""
+    return _texts(task, guided=guided, steps=None).distinct
+
+
+def _texts(task: ImageTask, *, guided: bool, steps: int | None) -> _Texts:
     request, settings = task.request, task.settings
     parts = parse_prompt(request.prompt).parts
     templates = [part.template for part in parts]
-    weights = tuple(part.weight for part in parts)
-    with_negative = guided or len(parts) > 1
-    if with_negative:
+    if guided or len(parts) > 1:
         templates.append(parse_negative(request.negative_prompt))
     steps = settings.num_inference_steps if steps is None else steps
-    by_step = [template.by_step(steps) for template in templates]
-    texts = list(dict.fromkeys(text for texts in by_step for text in texts))
-    encoded = dict(zip(texts, encoder.encode(texts, request.clip_skip, additions), strict=True))
-    encoded = _filled_up(encoder, encoded, request.clip_skip, additions)
-    prompts = [_by_step(texts, encoded) for texts in by_step]
-    negative = prompts[-1] if with_negative else None
-    if negative is not None and encoder.zeros_for_empty and not any(map(str.strip, by_step[-1])):
-        negative = _zeros(negative)
-    return Conditioning(
-        prompts=tuple(prompts[: len(parts)]),
-        weights=weights,
-        negative=negative,
-        scale=settings.guidance_scale if guided else 1.0,
+    return _Texts(
+        tuple(template.by_step(steps) for template in templates),
+        tuple(part.weight for part in parts),
     )
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Collection, Hashable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from sfumato.core.errors import EngineFailure, ModelUnusable, NumericalError
+from sfumato.core.errors import EngineFailure, ModelUnusable, NumericalError, SfumatoError
 from sfumato.core.models import ModelInfo
 from sfumato.core.ports import DecodedImage, EncodedImage, ImageTask, Slot
 from sfumato.core.safety import Safety
-from sfumato.engine.admission import admit, resume
+from sfumato.engine.admission import admit, read_together, resume
 from sfumato.engine.aftermath import check_finite, enter_next, watch
 from sfumato.engine.batches import Batch
 from sfumato.engine.checking import Checking
@@ -89,6 +90,12 @@ class DiffusionEngine:
     def make_room(self, *, in_use: Collection[str] = ()) -> bool:
         self.forget_batch()
         return self._models.make_room(in_use)
+
+    @torch.inference_mode()
+    def prepare(self, tasks: Sequence[ImageTask]) -> None:
+        """Read the prompts of all together, so that no batch of the text encoder is half empty."""
+        with contextlib.suppress(SfumatoError), failures("read prompts"):
+            read_together(tasks, self._networks)
 
     @torch.inference_mode()
     def admit(self, task: ImageTask) -> DiffusionSlot:

@@ -41,6 +41,14 @@ class AdmissionOrder:
         """Harmless when it does not wait."""
         self._waiting = [waiting for waiting in self._waiting if waiting.run is not run]
 
+    def ready(self, loaded: Collection[str]) -> list[JobRun]:
+        """Those that need no other model than these, the oldest first."""
+        return [
+            waiting.run
+            for waiting in self._waiting
+            if all(model.name in loaded for model in waiting.run.models)
+        ]
+
     def next(self, loaded: Collection[str], *, idle: bool) -> JobRun | None:
         """Whom to admit now; None: nobody yet. It waits on until it is removed.
 
@@ -53,7 +61,7 @@ class AdmissionOrder:
         oldest = self._waiting[0]
         if self._clock() - oldest.since >= PATIENCE:
             return oldest.run
-        for waiting in self._waiting:
-            if all(model.name in loaded for model in waiting.run.models):
-                return waiting.run
+        ready = self.ready(loaded)
+        if ready:
+            return ready[0]
         return oldest.run if idle else None

@@ -23,6 +23,8 @@ from sfumato.worker.run import Admitted, Exported, Failed, ImageReady, JobRun, L
 log = logging.getLogger(__name__)
 
 _Item = TypeVar("_Item")
+#: Jobs whose prompts are read at once; the batch waits meanwhile.
+_PREPARED_TOGETHER = 16
 
 
 @dataclass(slots=True)
@@ -149,10 +151,16 @@ class EngineThread:
 
     def _admit_waiting(self) -> None:
         """Admit whose turn it is; at most one whose models have to be loaded first."""
+        prepared: set[JobRun] = set()
         while run := self._waiting.next(self._engine.loaded(), idle=len(self._batcher) == 0):
             loaded = all(model.name in self._engine.loaded() for model in run.models)
             if not self._load(run):
                 return
+            if run not in prepared:
+                together = self._waiting.ready(self._engine.loaded())[:_PREPARED_TOGETHER]
+                if len(together) > 1:  # all pictures of a job have its prompts
+                    self._engine.prepare([each.tasks()[0] for each in together])
+                prepared.update(together)
             self._waiting.remove(run)
             self._admit(run)
             if not loaded:

@@ -12,7 +12,7 @@ import pytest
 from sfumato.core.errors import ModelUnusable, OutOfMemory, StorageFull, Unavailable
 from sfumato.core.events import EventKind, NewEvent
 from sfumato.core.job import AttemptOutcome, JobStatus
-from sfumato.core.ports import DecodedImage, Slot
+from sfumato.core.ports import DecodedImage, ImageTask, Slot
 from sfumato.engine.fake import FakeEngine
 from sfumato.worker.engine_thread import EngineThread
 from sfumato.worker.loop import Worker
@@ -55,6 +55,25 @@ async def joined(worker: Worker, count: int) -> None:
     while len(worker._runs) < count:
         await asyncio.sleep(0)
     await asyncio.sleep(0)  # the last one's task runs, and hands the job over
+
+
+async def test_jobs_that_join_together_have_their_prompts_read_together() -> None:
+    together: list[list[str]] = []
+
+    class Reading(FakeEngine):
+        def prepare(self, tasks: Sequence[ImageTask]) -> None:
+            together.append([task.job_id for task in tasks])
+
+    gate = Gate()
+    async with open_house() as house, house.working(Reading(before_step=gate)) as worker:
+        first = await house.submit()
+        await gate.wait_reached()
+        others = [await house.submit(num_images=2) for _ in range(3)]
+        await joined(worker, 4)
+        gate.go_on.set()
+        for job in (first, *others):
+            assert (await house.finished(job)).status is JobStatus.SUCCEEDED
+    assert together == [[job.id for job in others]]
 
 
 async def test_a_job_ends_with_pictures_a_recipe_events_and_timings() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -111,3 +112,11 @@ def test_a_bad_field_is_named_with_what_it_accepts(field: str, value: object) ->
     assert caught.value.field == field
     assert caught.value.accepted
     assert field in caught.value.message
+
+
+@pytest.mark.parametrize("fields", [{"determinism": "strict"}, {"output_format": "png"}])
+def test_plain_text_does_not_pass_for_a_word(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        GenerationRequest("a castle", **fields)
+    assert refused.value.field in fields
+    assert next(iter(fields.values())) in refused.value.accepted
