@@ -9,6 +9,7 @@ import typer
 
 import sfumato
 from sfumato.cli import (
+    batch,
     completion,
     generate,
     jobs,
@@ -50,6 +51,7 @@ def _root(
 app.command(epilog='Example: sfumato generate "a castle at night" --seed 7 --num-images 4')(
     generate.generate
 )
+app.command(epilog="Example: sfumato batch prompts.jsonl --out pictures")(batch.batch)
 app.command(epilog="Example: sfumato reproduce a-castle-at-night-7.png")(reproduce.reproduce)
 app.command(epilog="Example: sfumato serve --port 8080 --data ~/sfumato")(service.serve)
 app.command(epilog="Example: sfumato worker --data ~/sfumato --idle-timeout 60")(service.worker)

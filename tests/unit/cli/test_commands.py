@@ -54,7 +54,8 @@ def test_models_are_listed_by_every_kind_there_is() -> None:
 
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in every_command()} == {
-        *("", "generate", "reproduce", "serve", "worker", "doctor", "version", "completion"),
+        *("", "generate", "batch", "reproduce", "serve", "worker", "doctor", "version"),
+        "completion",
         *("jobs", "jobs list", "jobs show", "jobs cancel"),
         *("keys", "keys create", "keys list", "keys revoke", "keys rotate"),
         *("models", "models list", "models show", "models add", "models remove"),
