@@ -11,6 +11,7 @@ from sfumato.core.errors import NotFound, Overloaded, SfumatoError, StorageFull,
 from sfumato.core.events import EventKind
 from sfumato.core.job import Job, JobError, JobStatus
 from sfumato.core.ports import Task, TaskDelivery, TaskSink, TaskSource
+from sfumato.core.tasks import failure_of
 from sfumato.services.submission import Submission
 from sfumato.services.tracking import Tracking
 
@@ -238,8 +239,7 @@ class Intake:
             images = [await self._tracking.image(ended.id, record.index) for record in ended.images]
             await self._sink.succeeded(task, ended, images)
         else:
-            canceled = JobError("canceled", f"Job {ended.id} was canceled.")
-            await self._sink.failed(task, ended.error or canceled)
+            await self._sink.failed(task, failure_of(ended))
 
     async def _set_back(self, delivery: TaskDelivery) -> None:
         try:

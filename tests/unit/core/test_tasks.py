@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 from sfumato.core.edits import Fill, Inpainting
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.inputs import decode_input, read_input
-from sfumato.core.job import JobError
+from sfumato.core.job import Job, JobError, JobStatus, Settings
 from sfumato.core.request import GenerationRequest
-from sfumato.core.tasks import Answer, NotATask, TaskFormat, parse_task
+from sfumato.core.tasks import Answer, NotATask, TaskFormat, answer_to, noted, parse_task
 from tests.support.png import png
 
 V0 = {
@@ -318,6 +319,18 @@ def test_v1alpha2_answers() -> None:
         "error_msg": "m",
         "reason": "c",
     }
+
+
+@pytest.mark.parametrize("note", [None, 7, {}, {"format": "v9"}, {"format": [], "folder": 1}])
+def test_notes_that_are_no_task_s_are_let_be(note: Any) -> None:
+    request = GenerationRequest("x", metadata={"task": note, "id_task": "1"})
+    settings = Settings("m", 64, 64, 64, 64, 1, 1.0, "euler", 0)
+    job = Job("j", request, settings, "default", JobStatus.QUEUED, created_at=0.0, rung_at=0.0)
+    assert answer_to(job) is None
+    parsed = parse_task(json.dumps(V0))
+    answer = answer_to(replace(job, request=noted(request_of(json.dumps(V0)), parsed)))
+    assert answer is not None
+    assert (answer.task.folder, answer.task.parameters) == (parsed.folder, parsed.parameters)
 
 
 def test_an_answer_too_long_for_sns_leaves_out_what_its_sender_knows() -> None:

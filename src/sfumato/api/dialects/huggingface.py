@@ -21,8 +21,8 @@ from sfumato.api.dialects.words import in_their_words
 from sfumato.api.fields import Name, Whole
 from sfumato.api.problems import Refusal
 from sfumato.api.requests import Seed, Side
-from sfumato.api.wanting import wanted_end
-from sfumato.core.errors import ContentBlocked, EngineFailure, InvalidRequest
+from sfumato.api.wanting import failure, wanted_end
+from sfumato.core.errors import EngineFailure, InvalidRequest
 from sfumato.core.job import JobStatus
 from sfumato.core.request import MAX_PROMPT_CHARACTERS, GenerationRequest, OutputFormat
 from sfumato.core.samplers import resolve_sampler
@@ -132,8 +132,7 @@ def form(refusal: Refusal) -> Response:
 async def infer(context: ApiContext, request: Request, data: Mapping[str, Any]) -> Response:
     """Draw what a body asks for. A caller that drops the connection takes its job back.
 
-    Raises ``InvalidRequest``, or as submission does; ``EngineFailure`` or ``ContentBlocked`` where
-    there is no picture.
+    Raises ``InvalidRequest``, or as submission does; why the job failed where there is no picture.
     """
     wanted = _wanted(request.headers.get("accept"))
     with in_their_words(_NAMES):
@@ -151,8 +150,7 @@ async def infer(context: ApiContext, request: Request, data: Mapping[str, Any]) 
     if job.status is not JobStatus.SUCCEEDED:
         if job.error is None:
             raise EngineFailure(f"Job {job.id} was canceled.")
-        kind = ContentBlocked if job.error.code == ContentBlocked.code else EngineFailure
-        raise kind(job.error.message)
+        raise failure(job)
     picture = await context.tracking.image(job.id, 0)
     if wanted in _AS_JSON:
         text = base64.b64encode(picture.data).decode()

@@ -3,7 +3,7 @@
 Pure functions: what a message says decides what comes out. Nothing a message names is fetched.
 """
 
-from sfumato.core.tasks.answers import Answer
+from sfumato.core.tasks.answers import Answer, failure_of
 from sfumato.core.tasks.messages import (
     NotATask,
     ParsedTask,
@@ -14,6 +14,7 @@ from sfumato.core.tasks.messages import (
     parse_v1alpha2,
     read_object,
 )
+from sfumato.core.tasks.notes import answer_to, noted
 from sfumato.core.tasks.parameters import KINDS, TEXT_TO_IMAGE, Edit
 
 __all__ = [
@@ -24,7 +25,10 @@ __all__ = [
     "NotATask",
     "ParsedTask",
     "TaskFormat",
+    "answer_to",
+    "failure_of",
     "is_id",
+    "noted",
     "parse_task",
     "parse_v0",
     "parse_v1alpha2",

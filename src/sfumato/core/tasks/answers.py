@@ -13,10 +13,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sfumato.core.job import JobError
+from sfumato.core.job import Job, JobError
 from sfumato.core.tasks.messages import ParsedTask, TaskFormat
 
 _NAMES = uuid.UUID("6e1f6a0c-1c7b-5d1e-9a55-7f0f2f4b7a11")
+
+
+def failure_of(job: Job) -> JobError:
+    """Why a job ended without pictures."""
+    return job.error or JobError("canceled", f"Job {job.id} was canceled.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A task becomes a job, and a job's notes say which task it was."""
+"""A task becomes a job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sfumato.core.errors import IdempotencyConflict, InvalidRequest
 from sfumato.core.job import Job
 from sfumato.core.request import GenerationRequest
 from sfumato.core.runtimes import Runtime
-from sfumato.core.tasks import ParsedTask, TaskFormat
+from sfumato.core.tasks import ParsedTask, TaskFormat, noted
 from sfumato.core.webhooks import Webhook, WebhookEvent
 
 #: The style of the webhooks that are told in this API's form.
@@ -34,10 +34,6 @@ _NAMES = {
     "inpainting.padding": "inpaint_full_res_padding",
     "metadata": "context",
 }
-#: Notes of a job that was a task: the caller's own name for it, and what its answers need.
-_NOTE = "task"
-#: Parameters that the request has anyway.
-_PROMPTS = ("prompt", "negative_prompt")
 
 
 async def submit(
@@ -56,7 +52,7 @@ async def submit(
     if isinstance(task.asked, InvalidRequest):
         raise task.asked
     with in_their_words(_NAMES):
-        request = _noted(_routed(task.asked, context, runtime), task)
+        request = noted(_routed(task.asked, context, runtime), task)
         request, files = await _with_pictures(context, request, task)
         try:
             return await context.submission.submit(
@@ -77,23 +73,6 @@ async def find(context: ApiContext, folder: str) -> Job | None:
     return await context.tracking.find_by_key(_key(folder))
 
 
-def task_of(job: Job) -> ParsedTask | None:
-    """The task that a job was; None: it was none."""
-    noted = job.request.metadata.get(_NOTE)
-    if not isinstance(noted, dict):
-        return None
-    prompts = {name: getattr(job.request, name) for name in _PROMPTS}
-    return ParsedTask(
-        asked=job.request,
-        format=TaskFormat(noted["format"]),
-        id=job.request.metadata["id_task"],
-        folder=noted["folder"],
-        runtime=noted["runtime"],
-        parameters={**prompts, **noted["parameters"]},
-        context=noted["context"],
-    )
-
-
 def _routed(
     request: GenerationRequest, context: ApiContext, runtime: Runtime | None
 ) -> GenerationRequest:
@@ -104,17 +83,6 @@ def _routed(
     if model is None and runtime.models and not runtime.serves(context.catalog.get(None).name):
         model = runtime.models[0]
     return replace(request, runtime=runtime.name, model=model)
-
-
-def _noted(request: GenerationRequest, task: ParsedTask) -> GenerationRequest:
-    note = {
-        "format": task.format.value,
-        "folder": task.folder,
-        "runtime": task.runtime,
-        "parameters": {k: v for k, v in task.parameters.items() if k not in _PROMPTS},
-        "context": task.context,
-    }
-    return replace(request, metadata={**request.metadata, _NOTE: note})
 
 
 async def _with_pictures(

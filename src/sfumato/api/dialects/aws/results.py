@@ -13,11 +13,11 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from sfumato.api.context import ApiContext
-from sfumato.api.dialects.aws.accepting import STYLE, find, task_of
+from sfumato.api.dialects.aws.accepting import STYLE, find
 from sfumato.core.errors import NotFound
 from sfumato.core.events import Event
-from sfumato.core.job import Job, JobError, JobStatus
-from sfumato.core.tasks import Answer, ParsedTask
+from sfumato.core.job import Job, JobStatus
+from sfumato.core.tasks import Answer, ParsedTask, answer_to, failure_of
 from sfumato.core.webhooks import Telling, WebhookEvent
 
 PATH = "/task-results"
@@ -79,9 +79,8 @@ async def file_of(context: ApiContext, key: str, *, base: str) -> Response:
 def render(telling: Telling, job: Job, event: Event, told: WebhookEvent) -> Mapping[str, Any]:
     """The body of a webhook: what the output topic would be told."""
     del event
-    task = task_of(job)
-    assert task is not None  # noqa: S101 - only tasks have webhooks of this style
-    answer, base = _answer_of(job, task), telling.webhook.base
+    answer, base = answer_to(job), telling.webhook.base
+    assert answer is not None  # noqa: S101 - only tasks have webhooks of this style
     running = answer.running()
     if told is WebhookEvent.STARTED and running is not None:
         return running
@@ -95,21 +94,16 @@ def render(telling: Telling, job: Job, event: Event, told: WebhookEvent) -> Mapp
 
 async def _answer(context: ApiContext, folder: str) -> tuple[Job, Answer]:
     job = await find(context, folder)
-    task = None if job is None else task_of(job)
-    if job is None or task is None:
+    answer = None if job is None else answer_to(job)
+    if job is None or answer is None:
         raise NotFound("There is no task of yours whose results lie here.")
-    return job, _answer_of(job, task)
-
-
-def _answer_of(job: Job, task: ParsedTask) -> Answer:
-    return Answer(task, job.id, job.created_at)
+    return job, answer
 
 
 def _document(job: Job, answer: Answer, base: str) -> Mapping[str, Any]:
     if job.status is JobStatus.SUCCEEDED:
         return answer.succeeded(_urls(job, answer, base), [record.seed for record in job.images])
-    canceled = JobError("canceled", f"Job {job.id} was canceled.")
-    return answer.failed(job.error or canceled)
+    return answer.failed(failure_of(job))
 
 
 def _urls(job: Job, answer: Answer, base: str) -> list[str]:
