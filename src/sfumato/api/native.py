@@ -267,13 +267,15 @@ async def list_models(
     ] = ModelKind.BASE,
 ) -> ModelList:
     """The models of the catalogue, and the samplers and schedules that each of them takes; or the
-    LoRAs, or whatever else a request can name beside its model."""
+    LoRAs, or whatever else a request can name beside its model.
+
+    `object` and `data` are the same list for OpenAI's clients."""
     await _refresh(context)
     view = await _model_view(context)
-    return ModelList(
-        models=[view(model) for model in context.catalog.list() if kind in (model.kind, "all")],
-        samplers=list(SAMPLERS),
-        schedules=list(SCHEDULES),
+    return ModelList.of(
+        [view(model) for model in context.catalog.list() if kind in (model.kind, "all")],
+        samplers=SAMPLERS,
+        schedules=SCHEDULES,
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
@@ -14,6 +14,9 @@ from sfumato.core.models import ModelInfo, ModelKind
 from sfumato.core.request import Determinism
 from sfumato.core.runtimes import Runtime
 from sfumato.core.safety import Safety
+
+#: Whose models these are, for OpenAI's clients.
+OWNER = "sfumato"
 
 
 def _iso(seconds: float) -> str:
@@ -214,6 +217,13 @@ class ModelView(BaseModel):
         "much. 0: not known."
     )
     loaded_on: list[str] = Field(description="Workers that hold it in memory now.")
+    ready: bool = Field(
+        description="For KServe's clients: whether a request may name it. A worker starts by itself."
+    )
+    id: str = Field(description="For OpenAI's clients: the name.")
+    object: Literal["model"] = "model"
+    created: int = Field(default=0, description="For OpenAI's clients: 0, as it is not known.")
+    owned_by: str = OWNER
 
     @classmethod
     def of(
@@ -241,13 +251,41 @@ class ModelView(BaseModel):
             sha256=model.sha256 or None,
             memory_bytes=model.memory_bytes,
             loaded_on=list(loaded_on),
+            ready=model.refusal is None,
+            id=model.name,
         )
 
 
+class OpenAiModel(BaseModel):
+    """What OpenAI's clients read of a model."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 0
+    owned_by: str = OWNER
+
+
 class ModelList(BaseModel):
+    """One answer for three kinds of clients: ``object`` and ``data`` are OpenAI's."""
+
     models: list[ModelView]
     samplers: list[str]
     schedules: list[str]
+    object: Literal["list"] = "list"
+    data: list[OpenAiModel] = Field(
+        description="For OpenAI's clients: those of the models that may be loaded."
+    )
+
+    @classmethod
+    def of(
+        cls, models: Sequence[ModelView], *, samplers: Iterable[str], schedules: Iterable[str]
+    ) -> ModelList:
+        return cls(
+            models=list(models),
+            samplers=list(samplers),
+            schedules=list(schedules),
+            data=[OpenAiModel(id=model.id) for model in models if model.ready],
+        )
 
 
 class RuntimeReport(BaseModel):
