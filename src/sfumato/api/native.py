@@ -17,11 +17,11 @@ from sfumato.api.connection import ClientGone, while_connected
 from sfumato.api.context import Context
 from sfumato.api.inputs import openapi_job_body, read_job
 from sfumato.api.schemas import (
+    PROBLEMS,
     JobList,
     JobView,
     ModelList,
     ModelView,
-    Problem,
     RuntimeList,
     RuntimeView,
     job_path,
@@ -46,10 +46,7 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 router = APIRouter(
     prefix="/v1",
-    responses={
-        code: {"model": Problem, "content": {"application/problem+json": {}}}
-        for code in ("4XX", "5XX")
-    },
+    responses=PROBLEMS,
 )
 JobId = Annotated[str, Path(max_length=64, examples=["01k9zs6v7m3b8d0p1q2r3s4t5v"])]
 
@@ -141,7 +138,7 @@ async def cancel_job(context: Context, job_id: JobId) -> JobView:
     tags=["jobs"],
     response_class=StreamingResponse,
     responses={
-        200: {"content": {events.MEDIA_TYPE: {"schema": {"type": "string"}}}},
+        200: {"content": {events.MEDIA_TYPE: {}}},
         204: {"description": "The job has finished and there is nothing after that number."},
     },
 )

@@ -333,3 +333,9 @@ class Problem(BaseModel):
     code: str = Field(examples=["unknown_model"])
     field: str | None = Field(None, examples=["model"])
     accepted: str | list[str] | None = Field(None, examples=[["starter"]])
+
+
+#: ``responses`` of a router whose errors are problems.
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "content": {"application/problem+json": {}}} for code in ("4XX", "5XX")
+}

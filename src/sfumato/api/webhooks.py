@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, Field
 
 from sfumato.api.context import Context
-from sfumato.api.schemas import JobView, Moment, Problem, job_path
+from sfumato.api.schemas import PROBLEMS, JobView, Moment, job_path
 from sfumato.core.events import Event
 from sfumato.core.job import Job
 from sfumato.core.webhooks import Telling, WebhookDelivery, WebhookEvent, WebhookState
@@ -18,10 +18,7 @@ from sfumato.core.webhooks import Telling, WebhookDelivery, WebhookEvent, Webhoo
 router = APIRouter(
     prefix="/v1",
     tags=["webhooks"],
-    responses={
-        code: {"model": Problem, "content": {"application/problem+json": {}}}
-        for code in ("4XX", "5XX")
-    },
+    responses=PROBLEMS,
 )
 _JobId = Annotated[str, Path(max_length=64)]
 

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Path, Request, Response
 from sfumato.api.body import openapi_body, read_bytes, read_json
 from sfumato.api.connection import ClientGone, while_connected
 from sfumato.api.context import Services
+from sfumato.api.schemas import PROBLEMS
 from sfumato.api.worker_calls import (
     MAX_BLOB_BYTES,
     MAX_COMPLETION_BYTES,
@@ -53,7 +54,7 @@ from sfumato.core.request import MAX_IMAGES
 #: What a checkpoint is served and stored as.
 _BLOB = "application/octet-stream"
 
-router = APIRouter(prefix="/v1/worker", tags=["worker"])
+router = APIRouter(prefix="/v1/worker", tags=["worker"], responses=PROBLEMS)
 _ATTEMPT = "/jobs/{job_id}/{attempt}"
 Index = Annotated[int, Path(ge=0, lt=MAX_IMAGES)]
 Sha256 = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]

@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from sfumato.api.context import Services
 from sfumato.api.problems import RangeNotSatisfiable
+from sfumato.api.schemas import PROBLEMS
 from sfumato.api.worker_calls import URL_SECONDS, Caller, CallerDep
 from sfumato.api.worker_schemas import ModelFilesView, ModelFileView
 from sfumato.core.errors import Forbidden, NotFound
@@ -21,7 +22,7 @@ from sfumato.core.models import ModelFile, ModelInfo, ModelKind
 _CHUNK = 1 << 20
 _RANGE = re.compile(r"bytes=(\d{1,15})-(\d{1,15})?", re.ASCII)
 
-router = APIRouter(prefix="/v1/worker", tags=["worker"])
+router = APIRouter(prefix="/v1/worker", tags=["worker"], responses=PROBLEMS)
 
 
 @router.get("/models/{name:path}")

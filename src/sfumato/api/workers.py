@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.api.context import Context
-from sfumato.api.schemas import Moment, Problem
+from sfumato.api.schemas import PROBLEMS, Moment
 from sfumato.core.keys import Scope
 from sfumato.core.ports import WorkerKind
 
@@ -20,10 +20,7 @@ LISTED_SECONDS = 35.0
 router = APIRouter(
     prefix="/v1",
     tags=["runtimes"],
-    responses={
-        code: {"model": Problem, "content": {"application/problem+json": {}}}
-        for code in ("4XX", "5XX")
-    },
+    responses=PROBLEMS,
 )
 
 

@@ -19,12 +19,13 @@ from sfumato.api.context import Context
 from sfumato.api.fields import Name, Whole
 from sfumato.api.problems import status_of
 from sfumato.api.requests import Sampler, Schedule, Seed, Side
+from sfumato.api.schemas import PROBLEMS
 from sfumato.api.wanting import wanted_end
 from sfumato.core.errors import InvalidRequest
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.request import MAX_PROMPT_CHARACTERS, GenerationRequest
 
-router = APIRouter(tags=["dialects"])
+router = APIRouter(tags=["dialects"], responses=PROBLEMS)
 
 
 class GenerateRequest(BaseModel):
