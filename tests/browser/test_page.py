@@ -16,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from sfumato.core.errors import EngineFailure
+from sfumato.core.keys import ROLES
 from sfumato.core.models import ModelInfo
 from sfumato.core.ports import Slot
 from sfumato.engine.fake import FakeEngine
@@ -97,7 +98,7 @@ async def site(browser: Browser) -> AsyncIterator[Site]:
             "request",
             lambda request: (
                 None
-                if request.url.startswith((url, "data:"))
+                if request.url.startswith((url, "data:", f"blob:{url}"))
                 else complaints.append(f"asked for {request.url}")
             ),
         )
@@ -289,6 +290,53 @@ async def test_a_service_that_is_gone_keeps_what_was_typed(site: Site) -> None:
     await site.generate("a castle that matters")
     await expect(page.get_by_role("alert")).to_contain_text("does not answer")
     await expect(page.get_by_label("Prompt", exact=True)).to_have_value("a castle that matters")
+
+
+async def test_a_key_is_asked_for_kept_for_the_tab_and_sent_as_a_header(browser: Browser) -> None:
+    """Pictures, previews and downloads come with it, and no address ever holds it."""
+    asked: list[str] = []
+    gate = Gate(hold_at_step=3)
+    async with open_house(STARTER) as house, serving(context_of(house, key_required=True)) as url:
+        _, key = await house.keys.create(name="me", scopes=ROLES["user"])
+        tabs = await browser.new_context(viewport={"width": 1200, "height": 800})
+        page = await tabs.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        await page.goto(url)
+        field = page.get_by_label("Key", exact=True)
+        await expect(field).to_be_focused()
+        for wrong, words in (("no key", "That is no key."), ("sfk_wrong", "key")):
+            await field.fill(wrong)
+            await page.keyboard.press("Enter")
+            await expect(page.locator("#key-error")).to_contain_text(words)
+            await expect(field).to_be_visible()
+        await field.fill(key)
+        await page.get_by_role("button", name="Use it").click()
+        await expect(page.get_by_text("Nothing here yet")).to_be_visible()
+        await expect(field).to_be_hidden()
+        site = Site(house, page)
+        await site.generate()
+        picture = page.get_by_role("img", name="a castle at night")
+        async with house.working(FakeEngine(before_step=gate), preview_interval=0.0):
+            await expect(page.locator(".sketch img")).to_have_attribute("src", re.compile("^data:"))
+            gate.go_on.set()
+            await expect(picture).to_have_js_property("naturalWidth", 128)
+        async with page.expect_download() as download:
+            await page.get_by_role("link", name="Download").click()
+        (job,) = (await house.tracking.list()).jobs
+        assert (await download.value).suggested_filename == f"{job.id}-0.png"
+        await page.get_by_role("button", name="Begin with the picture").click()
+        beginning = page.get_by_role("img", name="The picture to begin with")
+        await expect(beginning).to_have_js_property("naturalWidth", 128)
+        await page.reload()
+        await expect(picture).to_have_js_property("naturalWidth", 128)
+        other = await tabs.new_page()
+        await other.goto(url)
+        await expect(other.get_by_label("Key", exact=True)).to_be_visible()
+        await page.get_by_role("button", name="Forget the key").click()
+        await expect(field).to_be_focused()
+        await expect(picture).to_have_count(0)
+        await tabs.close()
+    assert not any(key in address for address in asked)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

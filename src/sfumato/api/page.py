@@ -12,10 +12,11 @@ from starlette.types import Scope
 
 _FOLDER = Path(__file__).parent.parent / "ui"
 
-#: The page loads nothing from elsewhere and runs no inline code. Previews are data URLs.
+#: The page loads nothing from elsewhere and runs no inline code. Previews are data URLs; pictures
+#: that only a key shows are fetched into blobs.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "img-src 'self' data: blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",

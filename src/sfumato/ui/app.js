@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { Card } from "./card.js";
 import * as form from "./form.js";
+import * as key from "./key.js";
 import * as picture from "./picture.js";
 import { Watcher } from "./watch.js";
 
@@ -58,9 +59,23 @@ form.onSubmit(async (request) => {
 
 older.addEventListener("click", () => more().catch(form.complain));
 
-try {
-  const [offered] = await Promise.all([api.models(), more()]);
-  form.offer(offered);
-} catch (problem) {
-  form.complain(problem);
+async function begin() {
+  try {
+    const [offered] = await Promise.all([api.models(), more()]);
+    form.offer(offered);
+  } catch (problem) {
+    if (problem.code !== "unauthorized") form.complain(problem);
+  }
 }
+
+key.onTyped(() => {
+  // Another key may see other jobs.
+  watcher.forgetAll();
+  cards.clear();
+  list.replaceChildren();
+  cursor = null;
+  form.clearErrors();
+  begin();
+});
+
+begin();

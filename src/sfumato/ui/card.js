@@ -1,5 +1,7 @@
 // One job on the page, from queued to its pictures.
 
+import * as api from "./api.js";
+
 const $ = (id) => document.getElementById(id);
 const clone = (id) => $(id).content.firstElementChild.cloneNode(true);
 const seconds = (value) => `${value.toFixed(value < 10 ? 1 : 0)} s`;
@@ -156,17 +158,20 @@ export class Card {
   #picture(job, image) {
     const figure = clone("picture-template");
     const picture = figure.querySelector("img");
-    Object.assign(picture, { src: image.url, width: image.width, height: image.height, loading: "lazy" });
+    Object.assign(picture, { width: image.width, height: image.height, loading: "lazy" });
     picture.alt = job.images.length > 1 ? `${job.request.prompt} (${image.index + 1})` : job.request.prompt;
-    figure.querySelector(".full").href = image.url;
     figure.querySelector(".seed").textContent = image.seed;
     const begin = figure.querySelector(".begin");
     begin.setAttribute("aria-label", `Begin with the picture of seed ${image.seed}`);
     begin.addEventListener("click", () => this.#onBegin(job, image));
     const download = figure.querySelector(".download");
-    download.href = image.url;
-    download.download = ""; // the service names the file
+    download.download = `${job.id}-${image.index}.${image.media_type.split("/")[1].replace("jpeg", "jpg")}`;
     download.setAttribute("aria-label", `Download the picture of seed ${image.seed}`);
+    api.address(image.url).then((address) => {
+      picture.src = address;
+      download.href = address;
+      figure.querySelector(".full").href = address;
+    }, (problem) => this.complain(problem));
     return figure;
   }
 

@@ -1,5 +1,7 @@
 // The picture to begin with: a file that was chosen or dropped, or one that was drawn here.
 
+import * as api from "./api.js";
+
 const form = document.getElementById("ask");
 const place = document.getElementById("beginning");
 const input = document.getElementById("init_image");
@@ -20,7 +22,9 @@ export function clear() {
 /** A stored picture of a job. */
 export function begin(job, image) {
   input.value = "";
-  choose({ job: job.id, index: image.index }, image.url);
+  const told = { job: job.id, index: image.index };
+  choose(told, "");
+  showLater(told, api.address(image.url));
 }
 
 /** What a job began with, if it did. */
@@ -28,8 +32,7 @@ export async function again(job) {
   clear();
   const brought = job.request.init_image;
   if (!brought) return;
-  chosen = fetch(brought.url).then((answer) => answer.blob()).then(asText);
-  choose(chosen, brought.url);
+  take(api.file(brought.url));
 }
 
 function choose(told, url) {
@@ -49,14 +52,20 @@ function asText(file) {
   });
 }
 
-async function take(file) {
-  const text = asText(file);
+/** A file, or the promise of one. */
+function take(file) {
+  const text = Promise.resolve(file).then(asText);
   choose(text, "");
+  showLater(text, text);
+}
+
+/** Shows what was chosen, unless another was chosen meanwhile. */
+async function showLater(told, address) {
   try {
-    const url = await text;
-    if (chosen === text) shown.src = url;
+    const url = await address;
+    if (chosen === told) shown.src = url;
   } catch {
-    clear();
+    if (chosen === told) clear();
   }
 }
 

@@ -1,11 +1,11 @@
 // Follows the jobs that have not finished: two by their events, the others by asking now and then.
 
 import * as api from "./api.js";
+import { Events } from "./events.js";
 
 // A browser opens six connections to one address; pictures and other tabs need some too.
 const STREAMS = 2;
 const ASK_EVERY = 2000;
-const KINDS = ["queued", "started", "loading", "step", "image", "canceling", "succeeded", "failed", "canceled"];
 const LAST = new Set(["succeeded", "failed", "canceled"]);
 
 export class Watcher {
@@ -25,6 +25,11 @@ export class Watcher {
     this.#ask();
   }
 
+  forgetAll() {
+    for (const stream of this.#open.values()) stream?.close();
+    this.#open.clear();
+  }
+
   #connect() {
     // The oldest first: it is the next to run.
     for (const id of [...this.#open.keys()].sort()) {
@@ -35,14 +40,10 @@ export class Watcher {
   }
 
   #stream(id) {
-    const source = new EventSource(`/v1/jobs/${id}/events`);
-    for (const kind of KINDS) {
-      source.addEventListener(kind, (event) => {
-        this.onEvent(id, kind, JSON.parse(event.data));
-        if (LAST.has(kind) || kind === "started") this.#refresh(id);
-      });
-    }
-    return source;
+    return new Events(`/v1/jobs/${id}/events`, (kind, data) => {
+      this.onEvent(id, kind, data);
+      if (LAST.has(kind) || kind === "started") this.#refresh(id);
+    });
   }
 
   async #refresh(id) {
