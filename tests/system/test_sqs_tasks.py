@@ -24,7 +24,7 @@ from sfumato.adapters.sqs import SqsTaskSink, SqsTaskSource
 from sfumato.bootstrap.clock import SystemClock
 from tests.support.aws import REGION, Aws
 from tests.support.servers import S3
-from tests.support.service import PATIENCE
+from tests.support.service import PATIENCE, ServiceProcess
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -147,6 +147,29 @@ async def test_once_takes_one_task_and_ends(place: Place, start: Start) -> None:
     assert told["image_url"] == f"s3://{place.bucket}/{image}"
     assert document.startswith("1/response-")
     assert await place.left() == 1
+
+
+async def test_a_service_puts_the_results_of_its_own_tasks_there_too(
+    place: Place, aws_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in place.s3.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = {
+        "aws_endpoint": aws_endpoint,
+        "s3_endpoint": place.s3.endpoint,
+        "tasks_results_url": f"s3://{place.bucket}",
+        "tasks_topic_arn": await place.aws.topic_arn(f"{place.name}-done"),
+    }
+    header = {"task": "text-to-image", "sd_model_checkpoint": "starter", "id_task": "web"}
+    body = {"sdname": "default", "prompt": "a castle", "seed": 5, "alwayson_scripts": header}
+    with ServiceProcess(tmp_path, settings) as service:
+        answer = service.http.post("/", json=body)
+        told = await place.told()
+    assert answer.json()["output_location"] == f"s3://{place.bucket}/web"
+    assert (told["id_task"], told["status"], told["image_seed"]) == ("web", 1, "5")
+    image, document = sorted(await place.results("web/"), key=lambda key: key.endswith(".out"))
+    assert told["image_url"] == f"s3://{place.bucket}/{image}"
+    assert document.startswith("web/response-")
 
 
 @pytest.mark.parametrize("other", ["", "elsewhere"], ids=["one database", "two databases"])

@@ -46,6 +46,8 @@ class ApiContext:
     Attributes:
         runtime_report: what the runtime of a name is doing.
         remote: what serves workers elsewhere; None: there are none.
+        task_results_url: of the bucket in which tasks' results lie; None: only this service has
+            them.
         key_required: whether callers need a key.
         caller: whose request it is; submission and tracking are his.
         ready: what is not ready yet, a sentence each; empty when everything is.
@@ -65,6 +67,7 @@ class ApiContext:
     access: Access
     web: WebClient
     remote: RemoteParts | None = None
+    task_results_url: str | None = None
     key_required: bool = False
     caller: Caller = TRUSTED
     stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -8,13 +8,14 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import uvicorn
 
 from sfumato.adapters.processes import ProcessWorkerPool
 from sfumato.api.app import create_app
 from sfumato.api.context import ApiContext, RemoteParts
-from sfumato.api.dialects import render
+from sfumato.api.dialects import aws, render
 from sfumato.api.schemas import RuntimeReport
 from sfumato.api.workers import LISTED_SECONDS
 from sfumato.bootstrap.folder import hold
@@ -23,11 +24,13 @@ from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.parts import Parts, open_parts, submission_of
 from sfumato.bootstrap.remote_service import open_remote
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
+from sfumato.bootstrap.tasks import open_task_sink
 from sfumato.core.errors import SfumatoError, StartupRefused
 from sfumato.core.ports import ApiKeys, Clock
 from sfumato.services.access import Access
 from sfumato.services.placement import Scaling, Supervisor
 from sfumato.services.recovery import Recovery
+from sfumato.services.task_results import TaskResults
 from sfumato.services.tracking import Tracking
 from sfumato.services.webhooks import WebhookTeller
 from sfumato.settings import Settings
@@ -87,7 +90,7 @@ async def _serve(
     *,
     exit_with_stdin: bool,
 ) -> None:
-    async with open_parts(settings, clock=clock) as parts:
+    async with open_parts(settings, clock=clock) as parts, open_task_sink(settings) as tasks:
         pool = ProcessWorkerPool(worker_command, environment=settings.for_child())
         recovery = Recovery(
             store=parts.store,
@@ -109,6 +112,13 @@ async def _serve(
         )
         remote = open_remote(settings, parts)
         context = _context(settings, parts, supervisor, remote)
+        deliver = {}
+        if tasks is not None:
+            sink, results_url = tasks
+            context = replace(context, task_results_url=results_url)
+            deliver[aws.STYLE] = TaskResults(
+                images=parts.images, sink=sink, tell_started=settings.tasks_tell_running
+            )
         if context.key_required:
             await _check_keys(parts.keys)
         server = _Server(
@@ -133,6 +143,7 @@ async def _serve(
             watcher=parts.watcher,
             clock=parts.clock,
             render=render,
+            deliver=deliver,
         )
         background = [asyncio.create_task(_begin(recovery, supervisor, remote, teller, settings))]
         # Without its background a service would accept jobs and never run them.

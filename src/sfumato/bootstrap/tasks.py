@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sfumato.adapters.objects import ObjectImageStore
@@ -18,6 +19,9 @@ from sfumato.services.intake import Intake
 from sfumato.services.recovery import Recovery
 from sfumato.services.tracking import Tracking
 from sfumato.settings import Settings
+
+if TYPE_CHECKING:
+    from sfumato.adapters.sqs import SqsTaskSink
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +94,25 @@ async def open_tasks(
         yield source, sink
 
 
+@contextlib.asynccontextmanager
+async def open_task_sink(settings: Settings) -> AsyncIterator[tuple[TaskSink, str] | None]:
+    """Where a service puts the results of tasks that come over HTTP, and its URL: the bucket of
+    ``SFUMATO_TASKS_RESULTS_URL``. None: it is told of none, or of RabbitMQ's, which has other tasks.
+
+    Raises ``StartupRefused``.
+    """
+    theirs = urlsplit(settings.tasks_url or "").scheme in ("amqp", "amqps")
+    if theirs or "://" not in (settings.tasks_results_url or ""):
+        yield None
+        return
+    async with contextlib.AsyncExitStack() as stack:
+        results = await _open_results(settings)
+        stack.push_async_callback(results.close)
+        sink = await _open_sqs_sink(settings, results, setting="tasks_results_url")
+        stack.push_async_callback(sink.close)
+        yield sink, _url_of(results.place).rstrip("/")
+
+
 async def _open_results(settings: Settings) -> ObjectImageStore:
     url = settings.resolved_tasks_results_url
     try:
@@ -143,21 +166,9 @@ async def _open_amqp(
 async def _open_sqs(
     settings: Settings, url: str, results: ObjectImageStore, clock: Clock
 ) -> tuple[TaskSource, TaskSink]:
-    try:
-        from sfumato.adapters.sqs import SqsTaskSink, SqsTaskSource  # noqa: PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise StartupRefused(
-            "SFUMATO_TASKS_URL asks for SQS, whose client is not installed: "
-            "pip install 'sfumato[aws]'.",
-            field="tasks_url",
-        ) from None
-    sink = await SqsTaskSink.open(
-        results,
-        base_url=_url_of(results.place),
-        topic_arn=settings.tasks_topic_arn,
-        endpoint=settings.aws_endpoint,
-        max_tasks=settings.max_jobs,
-    )
+    sink = await _open_sqs_sink(settings, results, setting="tasks_url")
+    from sfumato.adapters.sqs import SqsTaskSource  # noqa: PLC0415 - an extra
+
     try:
         source = await SqsTaskSource.open(
             url, sink, clock, endpoint=settings.aws_endpoint, max_tasks=settings.max_jobs
@@ -166,6 +177,26 @@ async def _open_sqs(
         await sink.close()
         raise
     return source, sink
+
+
+async def _open_sqs_sink(
+    settings: Settings, results: ObjectImageStore, *, setting: str
+) -> SqsTaskSink:
+    try:
+        from sfumato.adapters.sqs import SqsTaskSink  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise StartupRefused(
+            f"SFUMATO_{setting.upper()} asks for AWS, whose client is not installed: "
+            "pip install 'sfumato[aws]'.",
+            field=setting,
+        ) from None
+    return await SqsTaskSink.open(
+        results,
+        base_url=_url_of(results.place),
+        topic_arn=settings.tasks_topic_arn,
+        endpoint=settings.aws_endpoint,
+        max_tasks=settings.max_jobs,
+    )
 
 
 def _flag(file: Path | None) -> Callable[[bool], None]:

@@ -46,6 +46,7 @@ class Webhook:
     """Where to tell, and what.
 
     Attributes:
+        url: empty where it is told elsewhere, by its style, and not over HTTP.
         style: whose form the body has; a dialect's own, or ``native``.
         base: address at which the caller reached the service, where the body names addresses of
             it in full.
@@ -113,7 +114,8 @@ class Telling:
 
 @dataclass(frozen=True, slots=True)
 class WebhookDelivery:
-    """One try. ``status``: of the HTTP answer; None: there was none, and ``error`` says why."""
+    """One try. ``status``: of the HTTP answer; None: there was none, and ``error`` says why, unless
+    it was told elsewhere than over HTTP."""
 
     job_id: str
     number: int
@@ -124,4 +126,4 @@ class WebhookDelivery:
 
     @property
     def succeeded(self) -> bool:
-        return self.status is not None and 200 <= self.status < 300
+        return self.error is None and (self.status is None or 200 <= self.status < 300)

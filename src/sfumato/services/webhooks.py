@@ -16,7 +16,7 @@ import json
 import logging
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -52,6 +52,8 @@ _FORGET_EVERY = 3600.0
 
 #: Makes a body's data of a job and what happened to it.
 Render = Callable[[Telling, Job, Event, WebhookEvent], Mapping[str, Any]]
+#: Tells of it elsewhere than at an address; raises ``Unavailable`` to be asked again.
+Deliver = Callable[[Job, WebhookEvent], Awaitable[None]]
 
 
 class WebhookSecrets:
@@ -77,7 +79,12 @@ class WebhookSecrets:
 
 
 class WebhookTeller:
-    """Runs beside the API. Several may: each telling is one's at a time."""
+    """Runs beside the API. Several may: each telling is one's at a time.
+
+    Args:
+        render: makes what is posted to a webhook's address, where it has one.
+        deliver: what is told before that, by the webhooks' style.
+    """
 
     def __init__(
         self,
@@ -88,6 +95,7 @@ class WebhookTeller:
         watcher: JobWatcher,
         clock: Clock,
         render: Render,
+        deliver: Mapping[str, Deliver] | None = None,
     ) -> None:
         self._hooks = hooks
         self._store = store
@@ -95,6 +103,7 @@ class WebhookTeller:
         self._watcher = watcher
         self._clock = clock
         self._render = render
+        self._deliver_by_style = dict(deliver or {})
         self._secrets = WebhookSecrets(hooks)
         self._progress_told: dict[str, float] = {}
         self._forgot_at = -_FORGET_EVERY
@@ -183,6 +192,21 @@ class WebhookTeller:
         self, telling: Telling, job: Job, event: Event, told: WebhookEvent
     ) -> WebhookDelivery:
         now = self._clock.now()
+        status, error = None, None
+        try:
+            elsewhere = self._deliver_by_style.get(telling.webhook.style)
+            if elsewhere is not None:
+                await elsewhere(job, told)
+            if telling.webhook.url:
+                status = await self._post(telling, job, event, told, now=now)
+        except (Unavailable, InvalidRequest) as refusal:
+            error = refusal.message
+        return WebhookDelivery(job.id, event.number, told, now, status, error)
+
+    async def _post(
+        self, telling: Telling, job: Job, event: Event, told: WebhookEvent, *, now: float
+    ) -> int:
+        """The status of the answer. Raises ``Unavailable`` or ``InvalidRequest``."""
         message = f"msg_{job.id}_{event.number}"
         body = json.dumps(self._render(telling, job, event, told), ensure_ascii=False)
         signer = Signer(await self._secrets.of(telling.owner))
@@ -192,12 +216,7 @@ class WebhookTeller:
             "webhook-timestamp": str(int(now)),
             "webhook-signature": signer.sign(message, datetime.fromtimestamp(int(now), UTC), body),
         }
-        status, error = None, None
-        try:
-            status = await self._web.post(telling.webhook.url, body.encode(), headers=headers)
-        except (Unavailable, InvalidRequest) as refusal:
-            error = refusal.message
-        return WebhookDelivery(job.id, event.number, told, now, status, error)
+        return await self._web.post(telling.webhook.url, body.encode(), headers=headers)
 
     def _failed(self, telling: Telling, delivery: WebhookDelivery) -> Telling:
         since = telling.failing_since or delivery.at

@@ -98,13 +98,18 @@ async def _with_pictures(
 
 
 def _webhook(context: ApiContext, task: ParsedTask, base: str) -> Webhook | None:
-    """The webhook of the caller's key, to be told in this API's form; v0 knows no ``running``."""
+    """The webhook of the caller's key, to be told in this API's form; v0 knows no ``running``.
+
+    Where results go to a bucket, that is told of too, whatever the key's webhook chose.
+    """
     hook = None if context.caller.key is None else context.caller.key.webhook
-    if hook is None:
-        return None
     told = {WebhookEvent.SUCCEEDED, WebhookEvent.FAILED, WebhookEvent.CANCELED}
     if task.format is TaskFormat.V1ALPHA2:
         told.add(WebhookEvent.STARTED)
+    if context.task_results_url is not None:
+        return Webhook("" if hook is None else hook.url, frozenset(told), STYLE, base)
+    if hook is None:
+        return None
     return replace(hook, style=STYLE, base=base, events=hook.events & told)
 
 

@@ -44,9 +44,10 @@ class TaskReport(BaseModel):
     context: Any
 
 
-def location(base: str, task: ParsedTask) -> str:
-    """Where a task's results lie."""
-    return f"{base}{PATH}/{task.folder}"
+def location(context: ApiContext, task: ParsedTask, *, base: str) -> str:
+    """Where a task's results lie: in the bucket, where there is one, else here."""
+    place = context.task_results_url or f"{base}{PATH}"
+    return f"{place}/{task.folder}"
 
 
 async def report_of(context: ApiContext, folder: str, *, base: str) -> TaskReport:

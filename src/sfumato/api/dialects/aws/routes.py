@@ -44,7 +44,7 @@ class Accepted(BaseModel):
     task: str | None = None
     sd_model_checkpoint: str | None = None
     runtime: str | None = None
-    output_location: str = Field(description="Its results lie below; asked for, it says how it is.")
+    output_location: str = Field(description="Its results lie below.")
 
 
 def _schema(properties: Mapping[str, Any], required: list[str]) -> dict[str, Any]:
@@ -112,7 +112,9 @@ async def post_v1alpha1(context: Context, request: Request, response: Response) 
     task = parse_v0(data)
     job = await submit(context, task, runtime=None, base=base_of(request))
     response.headers["X-Sfumato-Job"] = job.id
-    return _accepted(data["alwayson_scripts"], task, base_of(request))
+    return _accepted(
+        data["alwayson_scripts"], task, results.location(context, task, base=base_of(request))
+    )
 
 
 @router.post(
@@ -133,7 +135,7 @@ async def post_v1alpha2(context: Context, request: Request, response: Response) 
         id_task=task.id,
         id=task.id,
         runtime=task.runtime,
-        output_location=results.location(base_of(request), task),
+        output_location=results.location(context, task, base=base_of(request)),
     )
 
 
@@ -145,7 +147,9 @@ async def accept_v0(
     runtime = runtime_of(data.get("sdname"), context.runtimes, field="sdname")
     task = parse_v0(data)
     job = await submit(context, task, runtime=runtime, base=base_of(request))
-    return _accepted(data["alwayson_scripts"], task, base_of(request)), job
+    return _accepted(
+        data["alwayson_scripts"], task, results.location(context, task, base=base_of(request))
+    ), job
 
 
 @router.get(
@@ -170,12 +174,12 @@ async def get_results(
     return await results.report_of(context, key, base=base_of(request))
 
 
-def _accepted(header: Mapping[str, Any], task: ParsedTask, base: str) -> Accepted:
+def _accepted(header: Mapping[str, Any], task: ParsedTask, location: str) -> Accepted:
     return Accepted(
         id_task=task.id,
         task=header["task"],
         sd_model_checkpoint=header["sd_model_checkpoint"],
-        output_location=results.location(base, task),
+        output_location=location,
     )
 
 
