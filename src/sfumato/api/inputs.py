@@ -122,7 +122,14 @@ async def read_json_with_pictures(request: Request) -> Any:
     Raises ``UnsupportedMediaType``, ``BodyTooLarge`` or ``InvalidJson``.
     """
     check_media_type(request)
-    body = await read_buffer(request, limit=MAX_JOB_BYTES)
+    return await loads_with_pictures(await read_buffer(request, limit=MAX_JOB_BYTES))
+
+
+async def loads_with_pictures(body: Buffer) -> Any:
+    """:func:`loads`, of a body whose texts may be pictures.
+
+    Raises ``BodyTooLarge`` or ``InvalidJson``.
+    """
 
     def read() -> Any:
         _check_beside_pictures(body)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from sfumato.api.dialects import a1111, aws, generate, openai, predictions, root
+from sfumato.api.dialects import a1111, aws, generate, kserve, openai, predictions, root
 from sfumato.api.problems import Form
 from sfumato.api.webhooks import render_native
 from sfumato.core.events import Event
@@ -43,6 +43,7 @@ DIALECTS = (
         renders={predictions.STYLE: predictions.render},
         install=predictions.install,
     ),
+    Dialect(kserve.router, forms=kserve.forms),
     Dialect(aws.router, forms=aws.forms, renders={aws.STYLE: aws.render}),
     Dialect(root.router, forms=root.forms),
 )
