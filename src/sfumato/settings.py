@@ -253,7 +253,9 @@ class Settings(BaseSettings):
             f"SFUMATO_{name.upper()}": _as_variable(getattr(self, name))
             for name in self.model_fields_set - {"connect", "token", "server", "key"}
         }
-        return {**os.environ, **given}
+        # No service or worker needs what the command line shows to others.
+        kept = {n: v for n, v in os.environ.items() if n not in ("SFUMATO_SERVER", "SFUMATO_KEY")}
+        return {**kept, **given}
 
 
 class TerminalVariables(BaseSettings):

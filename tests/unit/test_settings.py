@@ -59,6 +59,9 @@ def test_a_child_gets_the_very_same_settings(
         database_url="sqlite:////x.db",
         runtimes=[{"name": "fast", "models": ["sd-turbo"], "idle_timeout": 5}, {"name": "all"}],
     )
+    monkeypatch.setenv("SFUMATO_KEY", "sfk_secret")
+    assert "sfk_secret" not in settings.for_child().values()
+    monkeypatch.delenv("SFUMATO_KEY")
     for name, value in settings.for_child().items():
         monkeypatch.setenv(name, value)
     assert Settings.load() == settings

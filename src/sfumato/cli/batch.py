@@ -25,7 +25,8 @@ _STDIN = "-"
 
 def batch(  # noqa: PLR0917 - typer calls it by name; the order is that of the help
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="JSON Lines, a request each; - reads standard input.")
+        str,
+        typer.Argument(metavar="FILE", help="JSON Lines, a request each; - reads standard input."),
     ],
     out: Annotated[
         Path,

@@ -24,6 +24,7 @@ def draw(
     target: Target,
     shown: Display,
     told: Callable[[Event], None] | None = None,
+    as_json: bool = False,
 ) -> Generation:
     """The pictures of one job, from the service that the command talks to.
 
@@ -33,6 +34,7 @@ def draw(
         options: fields of the native API's request.
         shown: where its progress goes.
         told: called with each event, as it comes.
+        as_json: whether standard error is for programs.
     """
     # With one key, submitting again to another service on the same data folder finds the job.
     key = secrets.token_urlsafe(24)
@@ -41,7 +43,11 @@ def draw(
         with address.client() as client:
             given = cast("RequestOptions", dict(options))
             job = client.submit(prompt, idempotency_key=key, **given)
-            return _follow(client, job, shown, told)
+            try:
+                return _follow(client, job, shown, told)
+            except KeyboardInterrupt:
+                _cancel(client, job, as_json=as_json)
+                raise
 
     return on_service(target, shown, work)
 
@@ -58,15 +64,18 @@ def _follow(
         except ClientError:
             return None
 
-    try:
-        with Follower(shown, why_waiting).following() as take:
-            for event in client.stream(job.id):
-                take(event)
-                if told is not None:
-                    told(event)
-    except KeyboardInterrupt:
-        with suppress(ClientError):
-            client.cancel(job.id)
-            typer.secho(f"Canceled job {job.id}.", err=True)
-        raise
+    with Follower(shown, why_waiting).following() as take:
+        for event in client.stream(job.id):
+            take(event)
+            if told is not None:
+                told(event)
     return client.fetch(finished(client.get(job.id)))
+
+
+def _cancel(client: Client, job: Job, *, as_json: bool) -> None:
+    from sfumato.client import ClientError  # noqa: PLC0415
+
+    with suppress(ClientError):
+        client.cancel(job.id)
+        if not as_json:
+            typer.secho(f"Canceled job {job.id}.", err=True)

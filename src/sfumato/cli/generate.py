@@ -165,7 +165,7 @@ def generate(  # noqa: PLR0917 - typer calls it by name; the order is that of th
     target = Target.of(server, key, data)
     with _shown(stream, preview, as_json=json) as shown:
         told = print_event if stream and json else None
-        generation = draw(prompt, options, target=target, shown=shown, told=told)
+        generation = draw(prompt, options, target=target, shown=shown, told=told, as_json=json)
     paths = _save(generation, prompt, out)
     _report(generation, paths, as_json=json, as_line=stream)
 

@@ -22,6 +22,8 @@ from sfumato.cli import (
 )
 from sfumato.cli.output import error_facts, print_error
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="sfumato",
     help="Pictures from prompts, on GPUs that exist only while they are needed.",
@@ -84,4 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         print_error(facts, as_json=as_json)
         sys.exit(1)
+    if status == _INTERRUPTED:
+        print_error({"code": "interrupted", "message": "Interrupted."}, as_json=True)
     sys.exit(status if isinstance(status, int) else 0)

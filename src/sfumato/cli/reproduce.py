@@ -69,7 +69,7 @@ def reproduce(  # noqa: PLR0917 - typer calls it by name; the order is that of t
     options = _options(recipe.request(), files)
     target = Target.of(server, key, data)
     with display(as_json=json) as shown:
-        (again,) = draw(recipe.prompt, options, target=target, shown=shown).images
+        (again,) = draw(recipe.prompt, options, target=target, shown=shown, as_json=json).images
     if out is not None:
         again.save(out)
     difference = compare(first, again.data, name=picture.name)

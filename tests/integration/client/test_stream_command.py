@@ -147,6 +147,28 @@ def test_ctrl_c_clears_the_previews_and_cancels(tmp_path: Path, service: Service
     assert service.finished(job["id"])["status"] == "canceled"
 
 
+def test_with_json_an_interruption_is_json_too(tmp_path: Path, service: ServiceProcess) -> None:
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sfumato", "generate", "a castle", "--stream", "--json"),
+            *("--steps=100", f"--server={service.url}"),
+        ],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if json.loads(line)["event"] == "step":
+                break
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, json.loads(err)["code"]) == (130, "interrupted")
+    (job,) = service.http.get("/v1/jobs").json()["jobs"]
+    assert service.finished(job["id"])["status"] == "canceled"
+
+
 def test_a_program_reads_every_event_and_then_the_result(
     tmp_path: Path, service: ServiceProcess
 ) -> None:

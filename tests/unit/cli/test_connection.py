@@ -57,6 +57,10 @@ def test_a_data_folder_that_was_asked_for_goes_before_a_server_that_was_not(
     target = Target.of(None, None, tmp_path)
     assert (target.named, target.running()) == (None, None)
     assert target.private("http://127.0.0.1:1").key is None
+    monkeypatch.setenv("SFUMATO_KEY", "sfk_variable")
+    assert Target.of(None, None, tmp_path).private("http://127.0.0.1:1").key is None
+    monkeypatch.setenv("SFUMATO_REQUIRE_KEY", "true")
+    assert Target.of(None, None, tmp_path).private("http://127.0.0.1:1").key == "sfk_variable"
 
 
 @pytest.mark.parametrize(
