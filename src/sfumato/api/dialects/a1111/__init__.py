@@ -14,7 +14,7 @@ from fastapi import APIRouter
 from sfumato.api.dialects.a1111 import errors, extras, generating, lists, options, progress, system
 from sfumato.api.problems import Form
 
-router = APIRouter()
+router = APIRouter(responses=errors.RESPONSES)
 for _part in (generating, extras, progress, options, lists, system):
     router.include_router(_part.router)
 

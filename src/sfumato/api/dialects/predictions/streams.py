@@ -19,7 +19,7 @@ from sfumato.core.job import Job
 Show = Callable[[Job], Awaitable[dict[str, Any]]]
 #: The `reason` with which Replicate's stream is done.
 _REASONS = {EventKind.FAILED: "error", EventKind.CANCELED: "canceled"}
-ANSWER: dict[str, Any] = {"content": {events.MEDIA_TYPE: {"schema": {"type": "string"}}}}
+ANSWER: dict[str, Any] = {"content": {events.MEDIA_TYPE: {}}}
 
 
 def answer(context: ApiContext, frames: AsyncGenerator[bytes, None]) -> StreamingResponse:
