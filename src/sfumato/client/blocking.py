@@ -92,6 +92,7 @@ class Client:
 
     def submit(
         self,
+        /,
         prompt: str,
         *,
         idempotency_key: str | None = None,

@@ -94,6 +94,7 @@ class AsyncClient:
 
     async def submit(
         self,
+        /,
         prompt: str,
         *,
         idempotency_key: str | None = None,

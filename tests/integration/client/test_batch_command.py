@@ -114,6 +114,7 @@ def test_bad_lines_are_named_and_the_others_drawn(tmp_path: Path, service: Servi
         '{"seed": 1}',
         {"prompt": "a castle", "widht": 64},
         {"prompt": "a castle", "width": 63},
+        {"prompt": "a castle", "self": 1},
         {"prompt": "a castle", "init_image": "gone.png"},
         '{"prompt": "a castle", "guidance_scale": NaN}',
         {"prompt": "a sea", "seed": 2},
@@ -124,15 +125,15 @@ def test_bad_lines_are_named_and_the_others_drawn(tmp_path: Path, service: Servi
     assert json.loads(out) == {
         "drawn": 2,
         "done_before": 0,
-        "failed": 6,
+        "failed": 7,
         "results": "out/results.jsonl",
     }
     told = {error["line"]: error for error in map(json.loads, err.splitlines())}
-    assert sorted(told) == [2, 3, 4, 5, 6, 7]
+    assert sorted(told) == [2, 3, 4, 5, 6, 7, 8]
     assert told[3]["field"] == "prompt"
     assert told[5]["field"] == "width"
-    assert told[6]["code"] == "os_error"
-    assert sorted(batch.files()) == ["0001-a-castle-1.png", "0008-a-sea-2.png"]
+    assert told[7]["code"] == "os_error"
+    assert sorted(batch.files()) == ["0001-a-castle-1.png", "0009-a-sea-2.png"]
     status, _, err = batch.run()
     assert status == 1
     assert "Error: line 2: It is no JSON." in err

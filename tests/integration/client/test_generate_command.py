@@ -230,3 +230,34 @@ def test_a_terminal_shows_a_bar_and_the_running_service_is_used(tmp_path: Path) 
         assert len(service.http.get("/v1/jobs").json()["jobs"]) == 1
     assert re.search(rb"\b\d+/20\b", shown)
     assert b"denoising" in shown
+
+
+def test_a_service_elsewhere_is_found_through_the_users_own_file(tmp_path: Path) -> None:
+    """With its key, which nothing prints."""
+    data = tmp_path / "elsewhere"
+    made = subprocess.run(
+        [sys.executable, "-m", "sfumato", "keys", "create", "--name=me", f"--data={data}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    key = made.stdout.strip()
+    folder = Path(os.environ["XDG_CONFIG_HOME"]) / "sfumato"
+    folder.mkdir()
+    config = folder / "config.toml"
+    with ServiceProcess(data, {"require_key": "true"}) as service:
+        config.write_text(f'server = "{service.url}"\nkey = "{key}"\n')
+        status, _, err = generate(tmp_path, "--seed=7")
+        assert status == 1
+        assert f"chmod 600 {config}" in err
+        config.chmod(0o600)
+        status, out, err = generate(tmp_path, "--seed=7")
+        assert (status, out.splitlines()[0]) == (0, "a-castle-7.png  seed 7"), err
+        config.write_text(f'server = "{service.url}"\n')
+        status, _, err = generate(tmp_path, "--seed=8")
+        assert status == 1
+        assert err.splitlines()[-1].endswith("(unauthorized)")
+        (job,) = service.http.get("/v1/jobs", headers={"x-api-key": key}).json()["jobs"]
+        assert job["seed"] == 7
+    assert key not in out + err + "\n".join(service.log)
+    assert not (tmp_path / "data").exists(), "no service of its own was started"
