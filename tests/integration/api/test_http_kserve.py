@@ -250,7 +250,7 @@ PROMPT = text("prompt", "a castle")
         ({"inputs": [PROMPT], "parameters": {"sequence_id": 3}}, "no input 'sequence_id'"),
         ({"inputs": [PROMPT], "parameters": {"prompt": "b"}}, "twice"),
         ({"inputs": [PROMPT, numbers("width", "INT32", 64, 72)]}, "width has 2 elements"),
-        ({"inputs": [PROMPT, numbers("width", "INT4", 64)]}, "no datatype"),
+        ({"inputs": [PROMPT, numbers("width", "INT4", 64)]}, "must be of BYTES, or of BOOL"),
         ({"inputs": [PROMPT, numbers("width", "INT32", 65)]}, "width"),
         ({"inputs": [PROMPT, numbers("width", "FP32", 64.5)]}, "width"),
         ({"inputs": [text("prompt", "a", shape=[2])]}, "1 elements, but a shape of 2"),
@@ -269,7 +269,7 @@ PROMPT = text("prompt", "a castle")
             "classification",
         ),
         ({"inputs": [PROMPT], "more": 1}, "no field 'more'"),
-        ({"inputs": [text("prompt", *["a"] * 65)]}, "65 jobs"),
+        ({"inputs": [text("prompt", *["a"] * 65)]}, "at most 64 elements"),
     ],
 )
 async def test_v2_refuses_in_the_protocol_s_form(api: Api, body: dict[str, Any], word: str) -> None:
@@ -286,6 +286,7 @@ async def test_v2_refuses_in_the_protocol_s_form(api: Api, body: dict[str, Any],
         (2, b"\x05\x00", "cut off"),
         (5, b"\x01\x00\x00\x00ab", "belong to no input"),
         (5, b"\x01\x00\x00\x00\xff", "UTF-8"),
+        (9, b"\x01\x00\x00\x00a\x00\x00\x00\x00", "more elements, but a shape of 1"),
     ],
 )
 async def test_v2_refuses_binary_data_that_do_not_fit(

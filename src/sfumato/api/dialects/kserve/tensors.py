@@ -11,12 +11,14 @@ import base64
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from sfumato.core.errors import InvalidRequest
+from sfumato.core.request import MAX_IMAGES
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 BYTES = "BYTES"
@@ -59,35 +61,39 @@ class InputTensor(BaseModel):
         """
         if (self.data is None) == (binary is None):
             raise self._refused("needs either data or a binary_data_size")
-        found = self._texts() if binary is None else self._unpacked(binary)
+        if self.datatype != BYTES and self.datatype not in _NUMBERS:
+            raise self._refused(f"must be of {BYTES}, or of {', '.join(_NUMBERS)}")
+        count = self._count()
+        # No more is read than was announced: a body may hold millions.
+        found = list(islice(_flat(self.data) if binary is None else self._read(binary), count + 1))
+        if len(found) != count:
+            what = "more elements" if len(found) > count else f"{len(found)} elements"
+            raise self._refused(f"has {what}, but a shape of {count}")
+        if self.datatype == BYTES and binary is None:
+            if not all(isinstance(each, str) for each in found):
+                raise self._refused("is of BYTES: its elements must be texts")
+            return [each.encode() for each in found]
         if any(isinstance(each, float) and not math.isfinite(each) for each in found):
             raise self._refused("has a number that is none")
-        count = math.prod(self.shape)
-        if any(side < 0 for side in self.shape) or len(self.shape) > _MAX_DIMENSIONS:
-            raise self._refused("has a shape that can't be")
-        if count != len(found):
-            raise self._refused(f"has {len(found)} elements, but a shape of {count}")
         return found
 
-    def _texts(self) -> list[Any]:
-        flat = list(_flat(self.data))
-        if self.datatype != BYTES:
-            if self.datatype not in _NUMBERS:
-                raise self._unknown()
-            return flat
-        if not all(isinstance(each, str) for each in flat):
-            raise self._refused("is of BYTES: its elements must be texts")
-        return [each.encode() for each in flat]
+    def _count(self) -> int:
+        """How many elements the shape says there are."""
+        possible = len(self.shape) <= _MAX_DIMENSIONS and all(side >= 0 for side in self.shape)
+        count = math.prod(self.shape) if possible else -1
+        if not 0 <= count <= MAX_IMAGES:
+            raise self._refused(f"has a shape that can't be; at most {MAX_IMAGES} elements")
+        return count
 
-    def _unpacked(self, binary: bytes) -> list[Any]:
+    def _read(self, binary: bytes) -> Iterator[Any]:
         if self.datatype == BYTES:
-            return list(self._strings(binary))
-        if self.datatype not in _NUMBERS:
-            raise self._unknown()
+            yield from self._strings(binary)
+            return
         number = struct.Struct("<" + _NUMBERS[self.datatype])
         if len(binary) % number.size:
             raise self._refused(f"has {len(binary)} bytes, which is no whole number of elements")
-        return [value for (value,) in number.iter_unpack(binary)]
+        for (value,) in number.iter_unpack(binary):
+            yield value
 
     def _strings(self, binary: bytes) -> Iterator[bytes]:
         place = 0
@@ -97,9 +103,6 @@ class InputTensor(BaseModel):
             if start > len(binary) or place > len(binary):
                 raise self._refused("is cut off: each element is its length in 4 bytes, and itself")
             yield binary[start:place]
-
-    def _unknown(self) -> InvalidRequest:
-        return self._refused(f"has no datatype that is known; {BYTES} or {', '.join(_NUMBERS)}")
 
     def _refused(self, what: str) -> InvalidRequest:
         return InvalidRequest(f"The input {self.name!r} {what}.", field=f"inputs.{self.name}")
