@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import pytest_asyncio
 
 from sfumato.core.keys import ROLES
 from sfumato.core.ports import WebClient
@@ -115,6 +116,35 @@ CONTRACTS = [
         holds=lambda answer: answer.json()["detail"][0]["loc"] == ["body", "prompt"],
     ),
     Contract("2.1 health", "GET", "/", 200, JSON, holds=_is("OK")),
+    # 2.1, KServe's
+    Contract(
+        "2.1 predict",
+        *("POST", "/v1/models/pattern:predict", 200, PNG),
+        {
+            "prompt": "a castle",
+            "parameters": {"seed": 0, "width": 64, "height": 64, "num_inference_steps": 2},
+        },
+        holds=_png,
+    ),
+    Contract(
+        "2.1 predict of a model that there is not", "POST", "/v1/models/x:predict", 404, JSON, {}
+    ),
+    Contract("2.1 models", "GET", "/v1/models", 200, JSON, holds=_has("models")),
+    Contract(
+        "2.1 a model",
+        *("GET", "/v1/models/pattern", 200, JSON),
+        holds=lambda answer: (answer.json()["name"], answer.json()["ready"]) == ("pattern", True),
+    ),
+    *(
+        Contract(f"2.1 V2 {path}", "GET", f"/v2/{path}", 200, JSON)
+        for path in ("health/live", "health/ready", "models/pattern", "models/pattern/ready")
+    ),
+    Contract(
+        "2.1 V2 infer",
+        *("POST", "/v2/models/pattern/infer", 200, JSON),
+        {"inputs": [{"name": "prompt", "shape": [1], "datatype": "BYTES", "data": ["a castle"]}]},
+        holds=_has("outputs"),
+    ),
     # 2.3, v0
     Contract(
         "2.3 v0",
@@ -266,6 +296,35 @@ CONTRACTS = [
 ]
 
 
+#: Files of tests, from the folder of all of them.
+HERE, AWS = "integration/api/test_seed_contracts.py", "integration/api/test_http_aws.py"
+AMQP, AMQP_SYSTEM = "integration/amqp/test_tasks.py", "system/test_amqp_tasks.py"
+SQS, SQS_SYSTEM = "integration/sqs/test_tasks.py", "system/test_sqs_tasks.py"
+READING, RESULTS = "unit/core/test_tasks.py", "integration/services/test_task_results.py"
+#: What goes over no HTTP of ours, and where it is tested.
+ELSEWHERE: Mapping[str, tuple[str, ...]] = {
+    "2.2 the queue `tasks` and its objects": (
+        f"{AMQP}::test_a_task_gets_an_id_that_stays_with_it",
+        f"{AMQP}::test_a_count_that_is_none_is_one",
+        f"{AMQP_SYSTEM}::test_a_job_takes_one_task_writes_its_objects_and_ends",
+    ),
+    "2.3 SNS's envelope, objects, document and notification": (
+        f"{SQS}::test_a_v0_task_in_an_envelope",
+        f"{READING}::test_v0_answers",
+        f"{AWS}::test_v0_is_taken_at_once_and_its_results_lie_where_it_says",
+    ),
+    "2.4 v1alpha1 from a queue": (f"{READING}::test_v1alpha1_has_a_folder_of_its_own",),
+    "2.5 published, told when it runs and when it ends": (
+        f"{SQS}::test_a_v1alpha2_task_raw",
+        f"{SQS}::test_that_a_v1alpha2_task_runs_is_told_where_somebody_asks",
+        f"{RESULTS}::test_what_becomes_of_a_task_is_told_to_the_sink",
+    ),
+    "2.7 how many workers": (
+        "unit/services/test_placement.py::test_workers_follow_the_open_jobs_up_to_the_maximum",
+    ),
+}
+
+
 @pytest.fixture
 async def house() -> AsyncIterator[House]:
     async with open_house() as opened, opened.working():
@@ -278,9 +337,22 @@ async def http(house: House) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service() -> AsyncIterator[httpx.AsyncClient]:
+    """One service for all contracts; each has an id of its own."""
+    async with (
+        open_house() as house,
+        house.working(),
+        serving(context_of(house)) as url,
+        httpx.AsyncClient(base_url=url, timeout=30) as client,
+    ):
+        yield client
+
+
+@pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("contract", CONTRACTS, ids=lambda contract: contract.name)
-async def test_contract(http: httpx.AsyncClient, contract: Contract) -> None:
-    answer = await http.request(
+async def test_contract(service: httpx.AsyncClient, contract: Contract) -> None:
+    answer = await service.request(
         contract.method, contract.path, json=contract.body, headers=contract.headers
     )
     assert answer.status_code == contract.status, answer.text
@@ -502,22 +574,19 @@ async def test_d24_probes_tell_life_from_readiness(house: House) -> None:
     assert (waiting.status_code, waiting.json()["waiting_for"]) == (503, ["The database is away."])
 
 
-HERE = "integration/api/test_seed_contracts.py"
-SQS_SYSTEM = "system/test_sqs_tasks.py"
-SQS, AMQP = "integration/sqs/test_tasks.py", "system/test_amqp_tasks.py"
 #: Defect -> the tests that show it is not here, or why it is not about an API.
 DEFECTS: Mapping[str, tuple[str, ...] | str] = {
-    "D1": (f"{AMQP}::test_killed_in_mid_task_it_comes_again_and_writes_one_set_of_objects",),
-    "D2": (f"{AMQP}::test_a_job_takes_one_task_writes_its_objects_and_ends",),
-    "D3": ("integration/amqp/test_tasks.py::test_a_failure_is_told_beside_the_pictures_place",),
+    "D1": (f"{AMQP_SYSTEM}::test_killed_in_mid_task_it_comes_again_and_writes_one_set_of_objects",),
+    "D2": (f"{AMQP_SYSTEM}::test_a_job_takes_one_task_writes_its_objects_and_ends",),
+    "D3": (f"{AMQP}::test_a_failure_is_told_beside_the_pictures_place",),
     "D4": (
-        "integration/amqp/test_tasks.py::test_a_task_gets_an_id_that_stays_with_it",
-        "integration/amqp/test_tasks.py::test_a_count_that_is_none_is_one",
+        f"{AMQP}::test_a_task_gets_an_id_that_stays_with_it",
+        f"{AMQP}::test_a_count_that_is_none_is_one",
     ),
     "D5": (f"{HERE}::test_d5_one_bad_job_breaks_no_listing_and_each_tells_its_status",),
     "D6": (
         f"{HERE}::test_d6_d18_a_prompt_is_a_prompt",
-        f"{AMQP}::test_a_job_takes_one_task_writes_its_objects_and_ends",
+        f"{AMQP_SYSTEM}::test_a_job_takes_one_task_writes_its_objects_and_ends",
     ),
     "D7": (f"{HERE}::test_d7_a_task_that_no_runtime_would_hear_of_is_refused",),
     "D8": (
@@ -528,7 +597,7 @@ DEFECTS: Mapping[str, tuple[str, ...] | str] = {
         f"{SQS_SYSTEM}::test_killed_in_mid_task_it_comes_again_and_writes_one_set_of_objects",
         f"{SQS}::test_a_second_delivery_writes_the_same_objects",
     ),
-    "D10": ("unit/core/test_tasks.py::test_what_can_not_be_answered_is_no_task",),
+    "D10": (f"{READING}::test_what_can_not_be_answered_is_no_task",),
     "D11": (
         f"{HERE}::test_d11_a_trace_header_is_nobody_s_business",
         f"{SQS}::test_a_v1alpha2_task_raw",
@@ -538,13 +607,13 @@ DEFECTS: Mapping[str, tuple[str, ...] | str] = {
     "D14": "manifests that a README still describes",
     "D15": (
         f"{HERE}::test_d15_an_id_is_one_task",
-        "unit/core/test_tasks.py::test_two_messages_of_one_id_write_different_objects",
+        f"{READING}::test_two_messages_of_one_id_write_different_objects",
     ),
     "D16": (f"{HERE}::test_d16_an_id_leads_nowhere_else",),
     "D17": (f"{HERE}::test_d17_pipeline_is_refused_for_what_it_is",),
     "D18": (
         f"{HERE}::test_d6_d18_a_prompt_is_a_prompt",
-        "unit/core/test_tasks.py::test_a_prompt_that_looks_like_a_link_stays_a_prompt",
+        f"{READING}::test_a_prompt_that_looks_like_a_link_stays_a_prompt",
     ),
     "D19": (f"{HERE}::test_d19_a_picture_in_a_bucket_is_refused_at_once",),
     "D20": (
@@ -567,5 +636,15 @@ def test_every_defect_is_accounted_for(defect: str) -> None:
         assert re.search(rf"\| {defect} \|", page), f"{defect} belongs on the page: {shown}"
         return
     for reference in shown:
-        file, _, name = reference.partition("::")
-        assert re.search(rf"^(async )?def {name}\(", (TESTS / file).read_text(), re.MULTILINE)
+        _check(reference)
+
+
+@pytest.mark.parametrize("contract", ELSEWHERE)
+def test_what_is_tested_elsewhere_is_there(contract: str) -> None:
+    for reference in ELSEWHERE[contract]:
+        _check(reference)
+
+
+def _check(reference: str) -> None:
+    file, _, name = reference.partition("::")
+    assert re.search(rf"^(async )?def {name}\(", (TESTS / file).read_text(), re.MULTILINE)
