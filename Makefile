@@ -11,7 +11,7 @@ PORT       ?= 8080
 TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install image run-example serve test chaos services services-down lint format types bench bench-queue bench-celery bench-overhead bench-engine bench-submissions clean
+.PHONY: help install image run-example serve test chaos fuzz services services-down lint format types bench bench-queue bench-celery bench-overhead bench-engine bench-http clean
 
 help: ## this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ test: $(VENV)/.test lint types ## every test, with the servers that they need
 
 chaos: $(VENV)/.test ## a thousand jobs a set-up while everything breaks; some minutes
 	@$(BIN)/python -m tests.chaos
+
+fuzz: $(VENV)/.test ## five minutes of requests that nobody would write
+	@$(BIN)/python -m tests.fuzz
 
 services: $(VENV)/.test ## PostgreSQL, RabbitMQ, S3 and SNS/SQS for tests; starts what is missing
 	@scripts/services up
@@ -78,8 +81,8 @@ bench-engine: $(VENV)/.test ## the shared batch against diffusers and LitServe
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@$(BIN)/python -m bench.engine
 
-bench-submissions: $(VENV)/.test ## durable submissions a second over HTTP
-	@$(BIN)/python -m bench.submissions
+bench-http: $(VENV)/.test ## submissions and reads a second over HTTP, memory, idle watchers
+	@$(BIN)/python -m bench.http
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
