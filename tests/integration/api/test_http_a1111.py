@@ -319,6 +319,22 @@ async def test_two_callers_see_nothing_of_each_other(locked: Site) -> None:
         assert len((await drawing).images) == 1
 
 
+async def test_without_a_key_the_jobs_of_keys_are_another_s(site: Site) -> None:
+    gate = Gate()
+    login = await site.key()
+    async with (
+        site.client(**login) as me,
+        site.client() as nobody,
+        site.house.working(FakeEngine(before_step=gate)),
+    ):
+        drawing = asyncio.create_task(asyncio.to_thread(me.txt2img, prompt="a castle", **SMALL))
+        assert await asyncio.to_thread(gate.reached.wait, 30)
+        assert (await asyncio.to_thread(nobody.get_progress))["state"]["job_count"] == 0
+        await asyncio.to_thread(nobody.interrupt)
+        gate.go_on.set()
+        assert len((await drawing).images) == 1
+
+
 async def test_options_are_each_caller_s_own(locked: Site) -> None:
     mine, theirs = [await locked.key() for _ in range(2)]
     async with locked.client(**mine) as me, locked.client(**theirs) as other:

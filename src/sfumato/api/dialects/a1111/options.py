@@ -56,6 +56,8 @@ def _only(wanted: float) -> Any:
     return AfterValidator(check)
 
 
+#: A title is a name and some digits of a hash.
+Title = Annotated[str, Field(max_length=2 * MAX_NAME)]
 No = Annotated[bool, _only(wanted=False)]
 Yes = Annotated[bool, _only(wanted=True)]
 
@@ -63,7 +65,7 @@ Yes = Annotated[bool, _only(wanted=True)]
 class Options(Loose):
     """The options that there are. Some have one value, and some are kept without any effect."""
 
-    sd_model_checkpoint: Name = Field("", description="A model, by name, title or hash.")
+    sd_model_checkpoint: Title = Field("", description="A model, by name, title or hash.")
     sd_checkpoint_hash: Name = Field("", description="Told; what is sent is not looked at.")
     sd_vae: Name = Field("Automatic", description="A VAE; Automatic and None: the model's own.")
     CLIP_stop_at_last_layers: int = Field(

@@ -137,7 +137,9 @@ async def _jobs(context: ApiContext, status: JobStatus | None, task: str) -> Seq
     return [
         job
         for job in reversed(page.jobs)
-        if CALL in job.request.metadata and task in ("", job.request.metadata.get(TASK))
+        if job.owner == context.caller.id
+        and CALL in job.request.metadata
+        and task in ("", job.request.metadata.get(TASK))
     ]
 
 
