@@ -108,6 +108,31 @@ async def test_the_blocking_client_draws_two_pictures(service: Service) -> None:
     assert answer.usage.total_tokens == answer.usage.input_tokens_details.text_tokens == 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "told", "steps"),
+    [
+        ({"quality": "low"}, "low", 2),
+        ({"quality": "hd"}, "high", 6),
+        ({"quality": "auto"}, "medium", 4),
+        ({"quality": "high", "steps": 3}, "high", 3),
+    ],
+)
+async def test_quality_is_a_number_of_steps(
+    service: Service, asked: dict[str, Any], told: str, steps: int
+) -> None:
+    headers = {"Authorization": f"Bearer {service.key}"}
+    async with service.house.working(), httpx.AsyncClient(timeout=60) as http:
+        answer = await http.post(
+            f"{service.url}/v1/images/generations",
+            json={"prompt": "a castle", **asked},
+            headers=headers,
+        )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["quality"] == told
+    (job,) = await service.jobs()
+    assert job.settings.num_inference_steps == steps
+
+
 async def test_addresses_are_readable_with_the_caller_s_key_alone(service: Service) -> None:
     async with service.house.working():
         answer = await service.client.images.generate(prompt="a castle", n=2, response_format="url")

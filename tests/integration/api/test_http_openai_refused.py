@@ -54,7 +54,7 @@ async def edit(api: Api, fields: dict[str, Any], **files: bytes) -> httpx.Respon
         ({"height": 7}, "height", "height"),
         ({"response_format": "file"}, "response_format", "b64_json"),
         ({"background": "transparent"}, "background", "transparent"),
-        ({"quality": "hd"}, "quality", "num_inference_steps"),
+        ({"quality": "best"}, "quality", "hd"),
         ({"style": "oil"}, "style", "vivid"),
         ({"moderation": "off"}, "moderation", "auto"),
         ({"input_fidelity": "high"}, "input_fidelity", "strength"),

@@ -21,8 +21,6 @@ USAGE: dict[str, Any] = {
     "output_tokens": 0,
     "input_tokens_details": {"image_tokens": 0, "text_tokens": 0},
 }
-#: What is drawn for every quality that is taken: the model's own number of steps.
-QUALITY = "medium"
 BACKGROUND = "opaque"
 
 
@@ -54,15 +52,16 @@ class ImagesAnswer(BaseModel):
     data: list[ImageData]
     background: Literal["opaque"]
     output_format: OutputFormat
-    quality: Literal["medium"]
+    quality: Literal["low", "medium", "high"]
     size: str = Field(examples=["512x512"])
     usage: Usage
 
 
-async def pictures(context: ApiContext, job: Job, address: str | None) -> Response:
+async def pictures(context: ApiContext, job: Job, address: str | None, *, quality: str) -> Response:
     """The answer of a job that has succeeded.
 
     Args:
+        quality: that was asked for.
         address: under which its pictures lie; None: the pictures themselves go along.
     """
     data: list[dict[str, str]] = []
@@ -71,7 +70,7 @@ async def pictures(context: ApiContext, job: Job, address: str | None) -> Respon
             data.append({"b64_json": await encoded(context, job, image.index)})
         else:
             data.append({"url": f"{address}/{image.index}"})
-    body = {"created": int(job.created_at), "data": data, **looks(job), "usage": USAGE}
+    body = {"created": int(job.created_at), "data": data, **looks(job, quality), "usage": USAGE}
     return Response(orjson.dumps(body), headers=headers(job), media_type="application/json")
 
 
@@ -82,12 +81,12 @@ async def encoded(context: ApiContext, job: Job, index: int) -> str:
     return (await asyncio.to_thread(base64.b64encode, stored.data)).decode()
 
 
-def looks(job: Job) -> dict[str, str]:
+def looks(job: Job, quality: str) -> dict[str, str]:
     """What an answer says of how its pictures look."""
     return {
         "background": BACKGROUND,
         "output_format": job.request.output_format.value,
-        "quality": QUALITY,
+        "quality": quality,
         "size": f"{job.settings.width}x{job.settings.height}",
     }
 

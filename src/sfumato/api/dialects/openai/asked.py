@@ -40,6 +40,10 @@ _NAMES: Mapping[str, str] = {
     "num_inference_steps": "steps",
 }
 _PICTURES: Mapping[str, str] = {"init_image": "image", "inpainting.mask": "mask"}
+#: What is answered for the qualities of older models, and for none.
+_QUALITIES = {"hd": "high", "standard": "medium", "auto": "medium"}
+#: Of the model's own number of steps.
+_SHARES = {"low": 0.5, "medium": 1.0, "high": 1.5}
 _NO_EFFECT = "Has no effect; taken because clients send it."
 
 
@@ -75,10 +79,10 @@ class ImageRequest(JobRequest):
     background: Literal["auto", "opaque"] = Field(
         "auto", description="auto or opaque: no transparent background can be drawn."
     )
-    quality: Literal["auto", "standard", "medium"] = Field(
+    quality: Literal["auto", "low", "standard", "medium", "high", "hd"] = Field(
         "auto",
-        description="auto, standard or medium: as many steps as the model's own default. For "
-        "fewer or more there is num_inference_steps.",
+        description="auto, standard or medium: as many steps as the model's own default; low: half "
+        "of them; high or hd: half as many more. Whoever says the steps gets those.",
     )
     moderation: Literal["auto", "low"] = Field("auto", description=_NO_EFFECT)
     style: Literal["vivid", "natural"] | None = Field(None, description=_NO_EFFECT)
@@ -98,6 +102,15 @@ class ImageRequest(JobRequest):
         description="As num_inference_steps: 1 to 150.",
         json_schema_extra=bounds(MIN_STEPS, MAX_STEPS),
     )
+
+    @property
+    def drawn_quality(self) -> str:
+        """``low``, ``medium`` or ``high``."""
+        return _QUALITIES.get(self.quality, self.quality)
+
+    def steps_of(self, usual: int) -> int:
+        """How many steps the quality asks for, of a model that usually takes so many."""
+        return max(MIN_STEPS, min(round(usual * _SHARES[self.drawn_quality]), MAX_STEPS))
 
     def to_native(self) -> JobRequest:
         """Raises ``InvalidRequest``, naming the field."""

@@ -5,6 +5,7 @@ A caller waits for his pictures on one connection; one that drops it takes its j
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
@@ -24,6 +25,7 @@ from sfumato.api.inputs import asked_of
 from sfumato.api.schemas import job_path
 from sfumato.api.wanting import wanted_end
 from sfumato.core.job import Job, JobStatus
+from sfumato.services.models import find_model
 
 router = APIRouter(
     prefix="/v1/images",
@@ -33,7 +35,7 @@ router = APIRouter(
 _ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": ImagesAnswer,
-        "content": {events.MEDIA_TYPE: {"schema": {"type": "string"}}},
+        "content": {events.MEDIA_TYPE: {}},
     }
 }
 
@@ -80,6 +82,7 @@ class _Wanted(NamedTuple):
     as_url: bool
     stream: bool
     partial_images: int
+    quality: str
 
 
 async def _submit(context: ApiContext, read: asked.Read) -> tuple[Job, _Wanted]:
@@ -87,10 +90,13 @@ async def _submit(context: ApiContext, read: asked.Read) -> tuple[Job, _Wanted]:
     body = read.asked
     with in_their_words(read.names):
         found = await asked_of(body.to_native(), read.parts, context.tracking, context.web)
-        job = await context.submission.submit(
-            found.request, inputs=found.files, webhook=found.webhook
-        )
-    return job, _Wanted(body.response_format == "url", body.stream, body.partial_images)
+        request = found.request
+        if request.num_inference_steps is None:
+            usual = (await find_model(context.catalog, request.model)).defaults.num_inference_steps
+            request = replace(request, num_inference_steps=body.steps_of(usual))
+        job = await context.submission.submit(request, inputs=found.files, webhook=found.webhook)
+    as_url = body.response_format == "url"
+    return job, _Wanted(as_url, body.stream, body.partial_images, body.drawn_quality)
 
 
 async def _answer(
@@ -100,7 +106,12 @@ async def _answer(
     kind: what a stream's events are called.
     """
     if wanted.stream:
-        return streamed(context, job, kind=kind, partial_images=wanted.partial_images)
+        return streamed(
+            *(context, job),
+            kind=kind,
+            partial_images=wanted.partial_images,
+            quality=wanted.quality,
+        )
     try:
         job = await wanted_end(context, request, job)
     except ClientGone:
@@ -108,4 +119,4 @@ async def _answer(
     if job.status is not JobStatus.SUCCEEDED:
         return form(no_pictures(job))
     address = f"{base_of(request)}{job_path(job.id)}/images"
-    return await pictures(context, job, address if wanted.as_url else None)
+    return await pictures(context, job, address if wanted.as_url else None, quality=wanted.quality)

@@ -24,13 +24,16 @@ from sfumato.core.events import Event, EventKind
 from sfumato.core.job import Job, JobStatus
 
 
-def streamed(context: ApiContext, job: Job, *, kind: str, partial_images: int) -> StreamingResponse:
+def streamed(
+    context: ApiContext, job: Job, *, kind: str, partial_images: int, quality: str
+) -> StreamingResponse:
     """The answer to a caller that asked for a stream.
 
     Args:
         kind: what the events' names begin with: ``image_generation`` or ``image_edit``.
+        quality: that was asked for.
     """
-    told = ImageStream(context, job, kind=kind, partial_images=partial_images)
+    told = ImageStream(context, job, kind=kind, partial_images=partial_images, quality=quality)
     return StreamingResponse(
         told.frames(), media_type=events.MEDIA_TYPE, headers={**events.HEADERS, **headers(job)}
     )
@@ -39,10 +42,13 @@ def streamed(context: ApiContext, job: Job, *, kind: str, partial_images: int) -
 class ImageStream:
     """The events of one job. A caller that leaves before the last takes the job back."""
 
-    def __init__(self, context: ApiContext, job: Job, *, kind: str, partial_images: int) -> None:
+    def __init__(
+        self, context: ApiContext, job: Job, *, kind: str, partial_images: int, quality: str
+    ) -> None:
         self._context = context
         self._job = job
         self._kind = kind
+        self._quality = quality
         self._partials = Partials(partial_images)
         self._told = False
 
@@ -89,7 +95,9 @@ class ImageStream:
 
     def _event(self, name: str, at: float, **fields: Any) -> bytes:
         kind = f"{self._kind}.{name}"
-        return _frame(kind, {"type": kind, "created_at": int(at), **looks(self._job), **fields})
+        return _frame(
+            kind, {"type": kind, "created_at": int(at), **looks(self._job, self._quality), **fields}
+        )
 
     def _error(self, refusal: Refusal) -> bytes:
         return _frame("error", {"type": "error", "error": described(refusal)})
