@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import Field
 
-from sfumato.api.dialects.a1111.options import Loose, Options
+from sfumato.api.dialects.a1111.options import Loose, No, Options
 from sfumato.api.edits import Picture
 from sfumato.api.fields import Name
 from sfumato.core.errors import InvalidRequest
@@ -45,6 +45,9 @@ class Drawing(Loose):
     cfg_scale: float = Field(7.0, description="Guidance: 0 to 50.")
     width: int = Field(512, description="In pixels, a multiple of 8.")
     height: int = Field(512, description="In pixels, a multiple of 8.")
+    clip_skip: int | None = Field(
+        None, description="SD.Next's own, before CLIP_stop_at_last_layers: 1 to 12."
+    )
     override_settings: Options = Field(
         default_factory=lambda: Options.model_validate({}),
         description="Options for this request alone.",
@@ -74,7 +77,7 @@ class Drawing(Loose):
     tiling: bool = _refused(default=False)
     eta: float | None = Field(None, description="1 for ancestral samplers, 0 for DDIM: their own.")
     s_churn: float = _refused(0.0)
-    s_noise: float = _refused(1.0)
+    s_noise: float = Field(1.0, description="1, where the sampler adds noise.")
     s_min_uncond: float = _refused(0.0)
     seed_resize_from_h: int = _refused(-1)
     seed_resize_from_w: int = _refused(-1)
@@ -127,6 +130,7 @@ class Img2Img(Drawing):
     inpaint_full_res_padding: int = Field(0, description="Pixels around it: 0 to 512.")
     inpainting_mask_invert: int = Field(0, ge=0, le=1, description="1: black is redrawn.")
     include_init_images: bool = Field(default=False, description="Whether to send them back.")
+    enable_hr: No = _refused(default=False)
     initial_noise_multiplier: float = _refused(1.0)
     latent_mask: str = _refused("")
 
@@ -136,7 +140,6 @@ _NEUTRAL: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "restore_faces": ((False,), "faces are not restored here"),
     "tiling": ((False,), "pictures that tile are not drawn here"),
     "s_churn": ((0,), "samplers add no noise beyond their own"),
-    "s_noise": ((1,), "samplers' noise is not scaled"),
     "s_min_uncond": ((0,), "guidance is never left out of a step"),
     "seed_resize_from_h": ((0, -1), "noise of another size is not drawn"),
     "seed_resize_from_w": ((0, -1), "noise of another size is not drawn"),
@@ -158,6 +161,8 @@ _SAME = {
     "hr_negative_prompt": ("negative_prompt", ("",)),
     "hr_cfg": ("cfg_scale", (None,)),
 }
+#: Forge's word for the first pass's own.
+_SAME_MODULES = "Use same choices"
 #: Samplers whose noise eta would scale, and the eta that they draw with.
 _ETA = {"euler_a": 1, "dpm2_a": 1, "dpmpp_2s_a": 1, "dpmpp_sde": 1, "dpmpp_2m_sde": 1}
 _ETA |= {"dpmpp_3m_sde": 1, "ddim": 0}
@@ -174,8 +179,11 @@ def check(body: Drawing, sampler: str) -> None:
         if value not in neutral:
             raise _refusal(name, value, why, str(neutral[0]).lower() or "nothing")
     for name in ("styles", "hr_additional_modules"):
-        if found := getattr(body, name, ()):
+        found = [each for each in getattr(body, name, ()) if each != _SAME_MODULES]
+        if found:
             raise _refusal(name, found[0], "there are none here", "an empty list")
+    if _ETA.get(sampler) and body.s_noise != 1:
+        raise _refusal("s_noise", body.s_noise, "samplers' noise is not scaled", "1")
     if body.eta is not None and body.eta != _ETA.get(sampler, body.eta):
         why = f"{sampler} draws with its own noise"
         raise _refusal("eta", body.eta, why, str(_ETA[sampler]))

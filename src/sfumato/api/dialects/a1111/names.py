@@ -38,9 +38,12 @@ def name_of(text: str, kind: ModelKind, models: Iterable[ModelInfo]) -> str:
     bare = _BRACKETED.sub("", text.strip())
     for suffix in _SUFFIXES:
         bare = bare.removesuffix(suffix)
+    bare = bare.replace("\\", "/")
     folded = {name.casefold(): name for name in by_name}
-    if bare.casefold() in folded:
-        return folded[bare.casefold()]
+    # A1111's titles may begin with the folder of the file.
+    for spelling in (bare.casefold(), bare.casefold().rpartition("/")[2]):
+        if spelling in folded:
+            return folded[spelling]
     if len(bare) >= _LEAST_DIGITS:
         for name, model in by_name.items():
             if digest_of(model).startswith(bare.casefold()):

@@ -94,6 +94,9 @@ class Options(Loose):
     img2img_fix_steps: No = Field(default=False, description="Only false.")
     eta_noise_seed_delta: Annotated[int, _only(0)] = Field(0, description="Only 0.")
     initial_noise_multiplier: Annotated[float, _only(1)] = Field(1.0, description="Only 1.")
+    forge_additional_modules: Annotated[list[str], Field(max_length=0)] = Field(
+        default_factory=list, description="Only []: name a VAE as sd_vae."
+    )
     token_merging_ratio: Annotated[float, _only(0)] = Field(0.0, description="Only 0.")
 
     def given(self) -> dict[str, Any]:

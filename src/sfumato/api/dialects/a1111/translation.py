@@ -110,7 +110,7 @@ async def translated(context: ApiContext, body: Drawing, options: Options) -> Tr
         schedule=body.scheduler,
         output_format=options.output_format,
         output_quality=options.output_quality,
-        clip_skip=options.CLIP_stop_at_last_layers,
+        clip_skip=options.CLIP_stop_at_last_layers if body.clip_skip is None else body.clip_skip,
         variation=Variation(subseed, body.subseed_strength) if body.subseed_strength else None,
         hires=_hires(context, body) if isinstance(body, Txt2Img) and body.enable_hr else None,
         refiner=_refiner(context, body),
