@@ -1,10 +1,4 @@
-"""KServe's own client.
-
-Its package wants an older psutil than other tests do, and Kubernetes' client, gRPC and pandas. So it
-is no test dependency, and this runs in an environment of its own: ``pip install
-'.[amqp,aws,postgres]' kserve pytest pytest-asyncio pytest-timeout``. Everywhere else Triton's client
-speaks the same protocol.
-"""
+"""KServe's own client, V1 and V2."""
 
 from __future__ import annotations
 
@@ -12,12 +6,11 @@ import base64
 from collections.abc import AsyncIterator
 
 import httpx
+import kserve
 import pytest
 
 from tests.integration.api.serving import context_of, serving
 from tests.support.parts import House, open_house
-
-kserve = pytest.importorskip("kserve")
 
 
 @pytest.fixture
