@@ -145,7 +145,7 @@ async def cancel_job(context: Context, job_id: JobId) -> JobView:
 async def watch_job(
     context: Context,
     job_id: JobId,
-    after: Annotated[int, Query(ge=0, description="Only events above this number.")] = 0,
+    after: Annotated[int, Query(ge=0, lt=2**31, description="Only events above this number.")] = 0,
     last_event_id: Annotated[str | None, Header(description="As `after`; this one wins.")] = None,
 ) -> Response:
     """Everything that happened to a job, then what happens, as server-sent events.

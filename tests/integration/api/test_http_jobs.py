@@ -110,6 +110,12 @@ def numbers(text: str) -> list[int]:
     return [int(line[3:]) for line in text.splitlines() if line.startswith("id:")]
 
 
+async def test_no_event_has_a_number_beyond_what_stores_count(api: Api) -> None:
+    job = await api.draw()
+    answer = await api.http.get(job["links"]["events"], params={"after": 2**70})
+    assert (answer.status_code, answer.json()["field"]) == (422, "after")
+
+
 async def test_events_are_replayed_after_a_number_and_then_there_are_none(api: Api) -> None:
     job = await api.draw()
     whole = await api.http.get(job["links"]["events"])
