@@ -1,17 +1,10 @@
-"""``/sdapi/v1`` over TCP by ``webuiapi`` from PyPI, unmodified.
-
-The package waits in the thread that calls it, so it gets one of its own.
-"""
+"""``/sdapi/v1`` over TCP by ``webuiapi`` from PyPI, unmodified."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
 import json
-import threading
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -19,98 +12,8 @@ import pytest
 import webuiapi
 
 from sfumato.core.edits import Fill
-from sfumato.core.job import Job, JobStatus
-from sfumato.core.keys import ROLES
-from sfumato.core.models import ModelFile, ModelInfo, ModelKind, ModelLayout
-from sfumato.core.ports import Slot
-from sfumato.engine.fake import FakeEngine
-from tests.integration.api.serving import context_of, serving
-from tests.support.parts import MODEL, House, open_house
+from tests.integration.api.a1111_site import DIGEST, SMALL, Site, opened
 from tests.support.pictures import noise, rectangle
-
-DIGEST = "0123456789abcdef" * 4
-
-
-def beside(name: str, kind: ModelKind) -> ModelInfo:
-    return replace(MODEL, name=name, kind=kind, vocabulary=None, family="")
-
-
-MODELS = (
-    MODEL,
-    replace(
-        MODEL,
-        name="photo",
-        layout=ModelLayout.CHECKPOINT,
-        files=(ModelFile("photo.safetensors", 8, DIGEST),),
-    ),
-    beside("canny", ModelKind.CONTROLNET),
-    beside("soft", ModelKind.VAE),
-    beside("ink", ModelKind.LORA),
-    beside("large", ModelKind.UPSCALER),
-    beside("bad-hands", ModelKind.EMBEDDING),
-)
-#: ``alwayson_scripts`` is given wherever scripts are: the package keeps what it adds to its own
-#: default from call to call.
-SMALL: dict[str, Any] = {"width": 64, "height": 64, "steps": 3, "sampler_name": "Euler a"}
-
-
-class Gate:
-    """Holds the engine after its first step until the test lets it go on."""
-
-    def __init__(self) -> None:
-        self.reached = threading.Event()
-        self.go_on = threading.Event()
-        self._steps = 0
-
-    def __call__(self, _slots: Sequence[Slot]) -> None:
-        self._steps += 1
-        if self._steps > 1:
-            self.reached.set()
-            assert self.go_on.wait(30)
-
-
-@dataclass
-class Site:
-    house: House
-    url: str
-
-    @contextlib.asynccontextmanager
-    async def client(self, **login: str) -> AsyncIterator[webuiapi.WebUIApi]:
-        base = f"{self.url}/sdapi/v1"
-        # It asks for the scripts as soon as it is made.
-        api = await asyncio.to_thread(webuiapi.WebUIApi, baseurl=base, **login)
-        try:
-            yield api
-        finally:
-            api.session.close()
-
-    async def key(self, role: str = "user") -> dict[str, str]:
-        """A login: the password is the key."""
-        _, secret = await self.house.keys.create(name="me", scopes=ROLES[role])
-        return {"username": "me", "password": secret}
-
-    async def newest(self) -> Job:
-        return (await self.house.tracking.list()).jobs[0]
-
-    async def told_a_step(self) -> None:
-        """Returns once a job has told of a step."""
-        with self.house.watcher.subscribe_all(progress=True) as changed:
-            while not await self._steps():
-                await changed.wait()
-                changed.clear()
-
-    async def _steps(self) -> list[str]:
-        jobs = (await self.house.tracking.list()).jobs
-        return [kind for job in jobs for kind in await self.house.kinds(job) if kind == "step"]
-
-
-@contextlib.asynccontextmanager
-async def opened(*, key_required: bool = False) -> AsyncIterator[Site]:
-    async with (
-        open_house(*MODELS) as house,
-        serving(context_of(house, key_required=key_required)) as url,
-    ):
-        yield Site(house, url)
 
 
 @pytest.fixture
@@ -238,103 +141,6 @@ async def test_an_unknown_script_is_an_error_that_names_it(site: Site) -> None:
     assert "ADetailer" in json.loads(text)["errors"]
 
 
-async def test_progress_shows_the_job_while_it_runs_and_nothing_after(site: Site) -> None:
-    gate = Gate()
-    async with site.client() as api, site.client() as watching:
-        async with site.house.working(FakeEngine(before_step=gate)):
-            drawing = asyncio.create_task(
-                asyncio.to_thread(api.txt2img, prompt="a castle", **SMALL)
-            )
-            await site.told_a_step()
-            progress = await asyncio.to_thread(watching.get_progress)
-            gate.go_on.set()
-            await drawing
-        after = await asyncio.to_thread(watching.get_progress)
-        await asyncio.to_thread(watching.util_wait_for_ready)
-    assert progress["progress"] == pytest.approx(1 / 3)
-    assert progress["state"]["job"] == "txt2img"
-    assert (progress["state"]["sampling_step"], progress["state"]["sampling_steps"]) == (1, 3)
-    assert progress["eta_relative"] >= 0
-    assert (after["progress"], after["state"]["job_count"], after["current_image"]) == (0, 0, None)
-
-
-@pytest.mark.parametrize("call", ["interrupt", "skip"])
-async def test_a_job_that_is_interrupted_is_answered_without_pictures(
-    site: Site, call: str
-) -> None:
-    gate = Gate()
-    async with (
-        site.client() as api,
-        site.client() as other,
-        site.house.working(FakeEngine(before_step=gate)),
-    ):
-        drawing = asyncio.create_task(asyncio.to_thread(api.txt2img, prompt="a castle", **SMALL))
-        assert await asyncio.to_thread(gate.reached.wait, 30)
-        await asyncio.to_thread(getattr(other, call))
-        gate.go_on.set()
-        result = await drawing
-    assert result.images == []
-    assert (await site.newest()).status is JobStatus.CANCELED
-
-
-async def test_interrupt_takes_back_what_waits_where_nothing_runs(site: Site) -> None:
-    native = await site.house.submit()
-    async with site.client() as api, site.client() as other:
-        drawing = asyncio.create_task(asyncio.to_thread(api.txt2img, prompt="a castle", **SMALL))
-        with site.house.watcher.subscribe_all() as changed:
-            while len((await site.house.tracking.list()).jobs) < 2:
-                await changed.wait()
-                changed.clear()
-        progress = await asyncio.to_thread(other.get_progress)
-        await asyncio.to_thread(other.interrupt)
-        assert (await drawing).images == []
-    assert progress["state"]["job_count"] == 1
-    assert progress["textinfo"]
-    # What the native API made is none of A1111's.
-    assert (await site.house.tracking.get(native.id)).status is JobStatus.QUEUED
-
-
-async def test_two_callers_see_nothing_of_each_other(locked: Site) -> None:
-    gate = Gate()
-    mine, theirs, admin = [await locked.key(role) for role in ("user", "user", "admin")]
-    async with (
-        locked.client(**mine) as me,
-        locked.client(**mine) as watching,
-        locked.client(**theirs) as other,
-        locked.client(**admin) as chief,
-        locked.house.working(FakeEngine(before_step=gate), preview_interval=0.0),
-    ):
-        drawing = asyncio.create_task(asyncio.to_thread(me.txt2img, prompt="a castle", **SMALL))
-        await locked.told_a_step()
-        for stranger in (other, chief):
-            progress = await asyncio.to_thread(stranger.get_progress)
-            assert (progress["progress"], progress["current_image"]) == (0, None)
-            assert progress["state"]["job_count"] == 0
-            await asyncio.to_thread(stranger.interrupt)
-            await asyncio.to_thread(stranger.skip)
-        progress = await asyncio.to_thread(watching.get_progress)
-        assert progress["progress"] > 0
-        assert base64.b64decode(progress["current_image"]).startswith(b"\x89PNG")
-        gate.go_on.set()
-        assert len((await drawing).images) == 1
-
-
-async def test_without_a_key_the_jobs_of_keys_are_another_s(site: Site) -> None:
-    gate = Gate()
-    login = await site.key()
-    async with (
-        site.client(**login) as me,
-        site.client() as nobody,
-        site.house.working(FakeEngine(before_step=gate)),
-    ):
-        drawing = asyncio.create_task(asyncio.to_thread(me.txt2img, prompt="a castle", **SMALL))
-        assert await asyncio.to_thread(gate.reached.wait, 30)
-        assert (await asyncio.to_thread(nobody.get_progress))["state"]["job_count"] == 0
-        await asyncio.to_thread(nobody.interrupt)
-        gate.go_on.set()
-        assert len((await drawing).images) == 1
-
-
 async def test_options_are_each_caller_s_own(locked: Site) -> None:
     mine, theirs = [await locked.key() for _ in range(2)]
     async with locked.client(**mine) as me, locked.client(**theirs) as other:
@@ -442,50 +248,3 @@ async def test_pictures_come_in_the_format_asked_for(site: Site) -> None:
         )
     request = (await site.newest()).request
     assert (request.output_format.value, request.output_quality) == ("jpeg", 80)
-
-
-async def test_a_caller_that_leaves_takes_his_job_back(site: Site) -> None:
-    body = json.dumps({"prompt": "a castle"}).encode()
-    _reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(site.url).port)
-    writer.write(
-        b"POST /sdapi/v1/txt2img HTTP/1.1\r\nHost: sfumato\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body) + body
-    )
-    with site.house.watcher.subscribe_all() as changed:
-        while not (jobs := (await site.house.tracking.list()).jobs):
-            await changed.wait()
-            changed.clear()
-    writer.close()
-    await writer.wait_closed()
-    assert (await site.house.finished(jobs[0])).status is JobStatus.CANCELED
-
-
-async def test_a_task_is_followed_by_its_own_name(site: Site) -> None:
-    gate = Gate()
-    async with httpx.AsyncClient(base_url=site.url, timeout=30) as http:
-
-        async def asked(task: str, seen: int = -1) -> dict[str, Any]:
-            question = {"id_task": task, "id_live_preview": seen}
-            answer: dict[str, Any] = (await http.post("/internal/progress", json=question)).json()
-            return answer
-
-        async with site.house.working(FakeEngine(before_step=gate), preview_interval=0.0):
-            body = {"prompt": "a castle", "force_task_id": "task(1)", "steps": 3}
-            drawing = asyncio.create_task(http.post("/sdapi/v1/txt2img", json=body))
-            await site.told_a_step()
-            running, unknown = await asked("task(1)"), await asked("task(2)")
-            again = await asked("task(1)", running["id_live_preview"])
-            named = (await http.get("/sdapi/v1/progress?id_task=task(1)")).json()
-            other = (await http.get("/sdapi/v1/progress?id_task=task(2)")).json()
-            gate.go_on.set()
-            assert (await drawing).status_code == 200
-        done = await asked("task(1)")
-    assert (running["active"], running["queued"], running["completed"]) == (True, False, False)
-    assert running["progress"] == pytest.approx(1 / 3)
-    assert running["live_preview"].startswith("data:image/")
-    assert again["live_preview"] is None
-    assert running["live_preview"].partition(",")[2] == named["current_image"]
-    assert named["current_task"] == "task(1)"
-    assert (other["progress"], other["current_image"]) == (0, None)
-    assert not unknown["active"]
-    assert (done["active"], done["completed"]) == (False, True)
