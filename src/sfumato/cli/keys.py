@@ -4,14 +4,13 @@ operator."""
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sfumato.cli.credentials import described, seconds_of, show_all, show_revoked, show_secret
 from sfumato.cli.options import Data, Json, load_settings
-from sfumato.cli.output import print_json, print_table
 from sfumato.core.keys import GUIDANCE_LIMITS, ROLES, KeyLimits, Scope
 from sfumato.core.webhooks import Webhook
 
@@ -24,8 +23,6 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-_DAY = 86_400.0
 
 
 class Role(StrEnum):
@@ -90,13 +87,13 @@ def create(  # noqa: PLR0917 - typer calls it by name; the order is that of the 
         settings,
         name=name,
         scopes=scope or ROLES[role],
-        expires_in=None if days is None else days * _DAY,
+        expires_in=seconds_of(days),
         models=model or (),
         runtimes=runtime or (),
         limits=GUIDANCE_LIMITS if guidance_limits else limits,
         webhook=None if webhook is None else Webhook(webhook),
     )
-    _show_secret(key, secret, json=json)
+    show_secret(_described(key), "key", secret, json=json)
 
 
 @app.command("list", epilog="Example: sfumato keys list --json")
@@ -105,22 +102,7 @@ def list_(data: Data = None, json: Json = False) -> None:
     settings = load_settings(data)
     from sfumato.bootstrap.keys import list_keys  # noqa: PLC0415
 
-    found = [_described(key) for key in list_keys(settings)]
-    if json:
-        print_json(found)
-        return
-    rows = [
-        (
-            key["id"],
-            key["name"],
-            ", ".join(key["scopes"]),
-            key["used_at"] or "never",
-            key["revoked_at"] or key["expires_at"] or "",
-            key["state"],
-        )
-        for key in found
-    ]
-    print_table(("ID", "NAME", "SCOPES", "LAST USED", "ENDS", "STATE"), rows)
+    show_all([_described(key) for key in list_keys(settings)], "scopes", json=json)
 
 
 @app.command(epilog="Example: sfumato keys revoke 3f9c2a7d10b4")
@@ -131,11 +113,7 @@ def revoke(
     settings = load_settings(data)
     from sfumato.bootstrap.keys import revoke_key  # noqa: PLC0415
 
-    key = revoke_key(settings, key_id)
-    if json:
-        print_json(_described(key))
-    else:
-        typer.echo(f"{key.name} ({key.id}) is revoked.")
+    show_revoked(_described(revoke_key(settings, key_id)), json=json)
 
 
 @app.command(epilog="Example: sfumato keys rotate 3f9c2a7d10b4")
@@ -147,37 +125,15 @@ def rotate(
     from sfumato.bootstrap.keys import rotate_key  # noqa: PLC0415
 
     key, secret = rotate_key(settings, key_id)
-    _show_secret(key, secret, json=json)
-
-
-def _show_secret(key: ApiKey, secret: str, *, json: bool) -> None:
-    if json:
-        print_json({**_described(key), "key": secret})
-        return
-    typer.echo(secret)
-    typer.echo(f"Keep it: it is not shown again. `sfumato keys revoke {key.id}` ends it.", err=True)
+    show_secret(_described(key), "key", secret, json=json)
 
 
 def _described(key: ApiKey) -> dict[str, Any]:
-    now = datetime.now(UTC).timestamp()
-    expired = key.expires_at is not None and key.expires_at <= now
     limits = {name: value for name, value in asdict(key.limits).items() if value is not None}
-    return {
-        "id": key.id,
-        "name": key.name,
-        "scopes": sorted(key.scopes),
-        "models": list(key.models),
-        "runtimes": list(key.runtimes),
-        "limits": limits,
-        "created_at": _iso(key.created_at),
-        "expires_at": _iso(key.expires_at),
-        "revoked_at": _iso(key.revoked_at),
-        "used_at": _iso(key.used_at),
-        "state": "revoked" if key.revoked_at else "expired" if expired else "good",
-    }
-
-
-def _iso(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    return described(
+        key,
+        scopes=sorted(key.scopes),
+        models=list(key.models),
+        runtimes=list(key.runtimes),
+        limits=limits,
+    )
