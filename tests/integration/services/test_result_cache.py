@@ -87,7 +87,7 @@ async def test_what_waits_on_a_page_sees_its_end(tmp_path: Path) -> None:
         {"seed": 8},
         {"seed": None},
         {"num_images": 1},
-        {"output_format": "webp"},
+        {"output_format": OutputFormat.WEBP},
         {"prompt": "a castle"},
         {"guidance_scale": 2.0},
         {"sampler": "heun"},
