@@ -17,7 +17,7 @@ from sfumato.core.events import Event
 from sfumato.core.job import Job, JobStatus, image_key, recipe_key
 from sfumato.core.keys import ApiKey, Caller, Scope
 from sfumato.core.models import ModelFile
-from sfumato.core.request import Determinism, GenerationRequest
+from sfumato.core.request import Determinism, GenerationRequest, OutputFormat
 from tests.support.parts import MODEL, House, open_house
 
 DRAWN = replace(MODEL, files=(ModelFile("unet/x.safetensors", 10, sha256="ab" * 32),))
