@@ -18,7 +18,7 @@ print(type(engine).__name__, os.environ.get("GOMP_SPINCOUNT"), gc.isenabled())
 @pytest.mark.parametrize(
     ("set_by_the_user", "expected"),
     [
-        ({}, "5000"),
+        ({}, "20000"),
         ({"GOMP_SPINCOUNT": "7"}, "7"),
         ({"OMP_WAIT_POLICY": "passive"}, "None"),
     ],
