@@ -16,7 +16,7 @@ from sfumato.core.errors import SfumatoError
 from sfumato.core.events import EventKind, NewEvent
 from sfumato.core.job import AttemptOutcome, Job, JobError, JobStatus
 from sfumato.core.ports import JobStore
-from tests.contract.job_store import IMAGE, new_job
+from tests.contract.jobs import IMAGE, new_job
 
 _Operation = Callable[[JobStore, str, float], Coroutine[Any, Any, object]]
 

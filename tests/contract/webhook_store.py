@@ -17,7 +17,7 @@ from sfumato.core.webhooks import (
     WebhookEvent,
     WebhookState,
 )
-from tests.contract.job_store import claimed, new_job
+from tests.contract.jobs import claimed, new_job
 
 HOOK = Webhook("https://example.com/hook?token=x", frozenset({WebhookEvent.SUCCEEDED}), "other")
 

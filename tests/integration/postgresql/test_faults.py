@@ -15,7 +15,7 @@ from sfumato.bootstrap.parts import SystemClock
 from sfumato.core.errors import Unavailable
 from sfumato.core.ports import Ring
 from sfumato.services.watching import JobWatcher
-from tests.contract.job_store import new_job
+from tests.contract.jobs import new_job
 from tests.integration.sql.test_faults import CREATE_FOR_EVER
 from tests.support.proxy import Proxy
 from tests.support.servers import PrivatePostgres, private

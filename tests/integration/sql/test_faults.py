@@ -13,13 +13,13 @@ from sqlalchemy import Connection, text
 
 from sfumato.adapters.sql import Database, SqlJobStore
 from sfumato.core.errors import StorageFull, StoreBusy, Unavailable
-from tests.contract.job_store import new_job
+from tests.contract.jobs import new_job
 
 #: Creates jobs for ever and says each one's id once the store has confirmed it.
 CREATE_FOR_EVER = """
 import asyncio, sys
 from sfumato.adapters.sql import Database, SqlJobStore
-from tests.contract.job_store import new_job
+from tests.contract.jobs import new_job
 
 async def create_one_after_another(store):
     while True:

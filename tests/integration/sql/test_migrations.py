@@ -17,7 +17,7 @@ from sfumato.adapters.sql import Database, SqlJobStore
 from sfumato.adapters.sql.migrate import HEAD
 from sfumato.adapters.sql.schema import metadata
 from sfumato.core.errors import SchemaTooNew, StartupRefused
-from tests.contract.job_store import new_job
+from tests.contract.jobs import new_job
 
 OPEN = "import sys; from sfumato.adapters.sql import Database; Database.check(sys.argv[1])"
 
