@@ -18,52 +18,9 @@ from sfumato.core.ports import Slot
 from sfumato.core.webhooks import Webhook, told_as
 from sfumato.engine.fake import FakeEngine
 from tests.integration.api.serving import context_of, serving
+from tests.support.aws_tasks import V0, V1ALPHA1, V1ALPHA2, changed
 from tests.support.parts import House, open_house
 from tests.support.png import png
-
-V0: dict[str, Any] = {
-    "sdname": "defaultAddon",
-    "alwayson_scripts": {
-        "task": "text-to-image",
-        "sd_model_checkpoint": "pattern.safetensors",
-        "id_task": "307",
-    },
-    "prompt": "a castle at night",
-    "steps": 2,
-    "seed": 7,
-}
-V1ALPHA1: dict[str, Any] = {
-    **{name: value for name, value in V0.items() if name != "sdname"},
-    "alwayson_scripts": {**V0["alwayson_scripts"], "id_task": "a1", "save_dir": "out"},
-}
-V1ALPHA2: dict[str, Any] = {
-    "task": {
-        "metadata": {
-            "id": "a2",
-            "runtime": "default",
-            "tasktype": "text-to-image",
-            "prefix": "out/deep",
-            "context": {"user": [1]},
-        },
-        "content": {"prompt": "a castle at night", "steps": 2, "seed": 7, "n_iter": 2},
-    }
-}
-
-
-def changed(base: dict[str, Any], **changes: Any) -> dict[str, Any]:
-    """The payload with other entries, by path; ``...`` takes one away."""
-    if not changes:
-        return base
-    copy = dict(base)
-    for path, value in changes.items():
-        name, _, inner = path.partition("__")
-        if inner:
-            copy[name] = changed(copy[name], **{inner: value})
-        elif value is ...:
-            del copy[name]
-        else:
-            copy[name] = value
-    return copy
 
 
 @pytest.fixture

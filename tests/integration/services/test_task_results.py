@@ -20,8 +20,8 @@ from sfumato.core.webhooks import Webhook, WebhookState
 from sfumato.services.task_results import TaskResults
 from sfumato.services.webhooks import WebhookTeller
 from tests.integration.api.serving import context_of, serving
-from tests.integration.api.test_http_aws import V0, V1ALPHA2
 from tests.integration.services.test_webhooks import Receiver
+from tests.support.aws_tasks import V0, V1ALPHA2
 from tests.support.parts import House, open_house
 
 
