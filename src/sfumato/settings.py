@@ -139,6 +139,9 @@ class Settings(BaseSettings):
     #: Bytes that the weights of all models in a worker's memory may take, the least recently used
     #: going first; None: what is free.
     model_memory_bytes: Annotated[int, Field(ge=1)] | None = None
+    #: The share of a GPU's memory that a worker may take, weights and pictures together, where
+    #: several workers share the GPU; None: all of it.
+    gpu_memory_fraction: Annotated[float, Field(gt=0, le=1)] | None = None
 
     #: How exact pictures are whose requests don't say: fast or strict.
     determinism: Determinism = Determinism.FAST

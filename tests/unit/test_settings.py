@@ -33,6 +33,8 @@ def test_the_command_line_goes_before_the_environment_before_the_default(
         ("port", "http"),
         ("lease", "0"),
         ("max_jobs", "0"),
+        ("gpu_memory_fraction", "0"),
+        ("gpu_memory_fraction", "1.5"),
         ("grace", "-1"),
         ("s3_endpoint", "//127.0.0.1:9000"),
         ("aws_endpoint", "localhost:4566"),

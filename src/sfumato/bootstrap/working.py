@@ -138,7 +138,11 @@ def _engine_maker(settings: Settings, presence: Presence) -> Callable[[], ImageE
 def _diffusion_engine(settings: Settings, presence: Presence) -> ImageEngine:
     from sfumato.engine.opening import open_engine  # noqa: PLC0415 - seconds of torch
 
-    engine = open_engine(settings.device, model_memory=settings.model_memory_bytes)
+    engine = open_engine(
+        settings.device,
+        model_memory=settings.model_memory_bytes,
+        gpu_share=settings.gpu_memory_fraction,
+    )
     from sfumato.engine.devices import describe_device  # noqa: PLC0415 - imports torch too
 
     presence.device = describe_device(settings.device)

@@ -23,7 +23,7 @@ from sfumato.engine.exactness import RowPlaces, engine_facts
 from sfumato.engine.failures import failures
 from sfumato.engine.images import encode_image, to_bytes
 from sfumato.engine.loaded import LoadedModels
-from sfumato.engine.memory import RowMemory
+from sfumato.engine.memory import RowMemory, keep_to_share
 from sfumato.engine.networks import Networks
 from sfumato.engine.previews import fit_colours, preview
 from sfumato.engine.slots import DiffusionSlot
@@ -40,6 +40,7 @@ class DiffusionEngine:
             number of physical cores.
         model_memory: bytes that the weights of all models in memory may take; None: as much as
             is free.
+        gpu_share: of a GPU's memory that this process may take, above 0; None: all of it.
     """
 
     def __init__(
@@ -48,10 +49,13 @@ class DiffusionEngine:
         dtype: str = "auto",
         threads: int | None = None,
         model_memory: int | None = None,
+        gpu_share: float | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self._placement = place(device, dtype)
+        if gpu_share is not None:
+            keep_to_share(self._placement.device, gpu_share)
         self._models = LoadedModels(self._placement, model_memory)
         self._networks = Networks(self._models, self._placement)
         self._checking = Checking(self._networks)

@@ -20,6 +20,9 @@ _BYTES_PER_CELL = 80_000
 #: Seconds for which an answer holds: asking the system takes longer than a short step can spare.
 _FRESH = 1.0
 
+#: The share of each GPU, by number, that this process may take; one that is missing: all of it.
+_SHARES: dict[int, float] = {}
+
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -94,12 +97,44 @@ def free_unused() -> None:
         torch.cuda.empty_cache()
 
 
+def keep_to_share(device: torch.device, share: float) -> None:
+    """Let this process take no more than a share of a GPU's memory, as where a GPU is sliced.
+
+    Beyond it an allocation fails as it does where a GPU is full: the neighbours' pictures go on. The
+    driver's own memory for a process, some hundred MiB, is not counted. Other devices have no slices.
+
+    Args:
+        share: above 0, at most 1.
+    """
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share, device)
+        _SHARES[device.index or 0] = share
+
+
+def left(*, free: int, whole: int, reserved: int, allocated: int, share: float) -> int:
+    """Bytes that a process can still take on a GPU.
+
+    Args:
+        free: that nobody has.
+        whole: of the GPU.
+        reserved: that this process has taken from the GPU, of which ``allocated`` are in use.
+        share: of ``whole`` that this process may take.
+    """
+    to_be_taken = min(free, int(whole * share) - reserved)
+    return max(0, to_be_taken + reserved - allocated)
+
+
 def available(device: torch.device) -> int | None:
     """Bytes that can still be taken on a device; None where that can't be told."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + kept
+        free, whole = torch.cuda.mem_get_info(device)
+        return left(
+            free=free,
+            whole=whole,
+            reserved=torch.cuda.memory_reserved(device),
+            allocated=torch.cuda.memory_allocated(device),
+            share=_SHARES.get(device.index or 0, 1.0),
+        )
     if device.type == "cpu":
         return _least(_of_machine(), _of_container())
     return None
@@ -108,7 +143,8 @@ def available(device: torch.device) -> int | None:
 def total(device: torch.device) -> int | None:
     """Bytes that a device has for this process, free or not; None where that can't be told."""
     if device.type == "cuda":
-        return int(torch.cuda.get_device_properties(device).total_memory)
+        whole = torch.cuda.get_device_properties(device).total_memory
+        return int(whole * _SHARES.get(device.index or 0, 1.0))
     if device.type == "cpu":
         return _least(_of_machine("MemTotal"), _limit_of_container())
     return None

@@ -17,8 +17,11 @@ def open_engine(
     dtype: str = "auto",
     threads: int | None = None,
     model_memory: int | None = None,
+    gpu_share: float | None = None,
 ) -> AnyEngine:
     """A :class:`sfumato.engine.any_family.AnyEngine`; imports torch, which takes seconds.
+
+    The arguments are those of :class:`sfumato.engine.engine.DiffusionEngine`.
 
     Raises:
         StartupRefused: there is no such device or dtype here.
@@ -27,7 +30,7 @@ def open_engine(
     with _collector_paused():
         from sfumato.engine.any_family import AnyEngine  # noqa: PLC0415 - seconds of torch
         from sfumato.engine.engine import DiffusionEngine  # noqa: PLC0415
-    return AnyEngine(DiffusionEngine(device, dtype, threads, model_memory))
+    return AnyEngine(DiffusionEngine(device, dtype, threads, model_memory, gpu_share))
 
 
 def _bound_spinning() -> None:
