@@ -208,6 +208,9 @@ class ModelView(BaseModel):
     vocabulary: list[str] | None = Field(
         description="Every word it knows; null: no such list, or not told in a listing."
     )
+    attribution: list[str] = Field(
+        description="Whose work it was made from and under which licences, a line each."
+    )
     refusal: str | None = Field(description="Why it must not be loaded; null when it may.")
     sha256: str | None = Field(
         description="Digest of the whole model; null where nobody has computed it."
@@ -247,6 +250,7 @@ class ModelView(BaseModel):
             defaults=Defaults.model_validate(model.defaults),
             sizes=[Size(width=width, height=height) for width, height in model.sizes],
             vocabulary=None if told is None else sorted(told),
+            attribution=list(model.attribution),
             refusal=model.refusal,
             sha256=model.sha256 or None,
             memory_bytes=model.memory_bytes,

@@ -110,6 +110,8 @@ def show_model(  # noqa: PLR0917 - typer calls it by name; the order is that of 
     for label, value in _told(model).items():
         if value:
             typer.echo(f"{label:<9}  {printable(value)}")
+    for number, line in enumerate(model.attribution):
+        typer.echo(f"{'' if number else 'made from':<9}  {printable(line)}")
 
 
 def _told(model: Model) -> dict[str, str]:

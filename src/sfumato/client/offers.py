@@ -22,6 +22,7 @@ class Model(Answer):
         default: whether a request that names no model gets this one.
         sizes: the sizes it draws well; empty: any.
         vocabulary: every word it knows; None: no such list, or not asked for alone.
+        attribution: whose work it was made from and under which licences, a line each.
         refusal: why the service won't load it; None when it will.
         sha256: of the whole model; None where nobody has computed it.
         memory_bytes: an estimate of what a GPU needs for one picture; 0 when it is not known.
@@ -39,6 +40,7 @@ class Model(Answer):
     defaults: ModelDefaults
     sizes: tuple[Size, ...] = ()
     vocabulary: tuple[str, ...] | None = None
+    attribution: tuple[str, ...] = ()
     refusal: str | None = None
     sha256: str | None = None
     memory_bytes: int = 0

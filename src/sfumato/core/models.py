@@ -70,6 +70,7 @@ class ModelInfo:
         path: the local folder or file that the engine loads; empty while it lies in a bucket.
         sizes: the (width, height) pairs that it draws well; empty: any size.
         vocabulary: every word it knows, lower case; None: no such list.
+        attribution: whose work it was made from and under which licences, a line each.
         refusal: why it must not be loaded (a pickle, say); None when it may.
         memory_bytes: what a worker needs for one picture, see :func:`memory_needed`; 0: unknown.
         files: what the engine reads of it; of a checkpoint, that file first.
@@ -94,6 +95,7 @@ class ModelInfo:
     files: tuple[ModelFile, ...] = ()
     source: str = ""
     kind: ModelKind = ModelKind.BASE
+    attribution: tuple[str, ...] = ()
 
     @property
     def carries_checker(self) -> bool:

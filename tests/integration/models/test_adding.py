@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sfumato.adapters.models.manifest import MANIFEST
+from sfumato.bootstrap.models import STARTER
 from sfumato.cli.main import app, main
 from tests.support.model_files import (
     LORA,
@@ -70,6 +71,16 @@ def test_a_folder_and_a_file_are_added_shown_and_removed(tmp_path: Path, data: s
     assert "Removed photo" in run("models", "remove", "photo", "--data", data)
     assert set(listed("--data", data)) == {"starter", "mine"}
     assert [path.name for path in (tmp_path / "data/models").iterdir()] == ["mine"]
+
+
+def test_the_starters_artists_and_their_licences_are_shown_and_go_with_it(data: str) -> None:
+    shown = run("models", "show", "starter", "--data", data)
+    assert "made from  Fluent Emoji" in shown
+    assert "Microsoft Corporation, under MIT" in shown
+    assert "Game-icons.net contributors, under CC BY 3.0" in shown
+    run("models", "add", str(STARTER), "--name", "copy", "--data", data)
+    told = listed("--data", data)
+    assert told["copy"]["attribution"] == told["starter"]["attribution"] != []
 
 
 def test_weights_of_other_kinds_are_added_beside_models_of_their_name(

@@ -99,6 +99,7 @@ def test_a_manifest_says_more(tmp_path: Path) -> None:
         "sizes": [[128, 128], [128, 192]],
         "defaults": {"width": 128, "height": 128, "guidance_scale": 3.5},
         "vocabulary": ["Castle", "night"],
+        "attribution": ["Drawings by Ann, under CC BY 4.0"],
         "sd version": "another program's key",
     }
     (folder / "sfumato.json").write_text(json.dumps(manifest))
@@ -107,6 +108,7 @@ def test_a_manifest_says_more(tmp_path: Path) -> None:
     assert model.sizes == ((128, 128), (128, 192))
     assert model.defaults == ModelDefaults(128, 128, 25, 3.5)
     assert model.vocabulary == {"castle", "night"}
+    assert model.attribution == ("Drawings by Ann, under CC BY 4.0",)
 
 
 def test_the_default_is_the_one_named_else_the_built_in_else_the_first(tmp_path: Path) -> None:

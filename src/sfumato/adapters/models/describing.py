@@ -243,6 +243,8 @@ def with_card(info: ModelInfo, card: Mapping[str, Any]) -> ModelInfo:
         changes["sizes"] = tuple((int(width), int(height)) for width, height in card["sizes"])
     if "vocabulary" in card:
         changes["vocabulary"] = frozenset(word.casefold() for word in card["vocabulary"])
+    if "attribution" in card:
+        changes["attribution"] = tuple(str(line) for line in card["attribution"])
     if "defaults" in card:
         known = {item.name for item in fields(ModelDefaults)}
         chosen = {key: value for key, value in card["defaults"].items() if key in known}

@@ -45,6 +45,7 @@ class Manifest:
                 "defaults": asdict(model.defaults),
                 "sizes": model.sizes,
                 "vocabulary": None if model.vocabulary is None else sorted(model.vocabulary),
+                "attribution": model.attribution,
             },
             "files": [
                 {"path": file.path, "size_bytes": file.size_bytes, "sha256": file.sha256}
@@ -87,6 +88,7 @@ def _model(content: Mapping[str, Any]) -> ModelInfo:
         defaults=ModelDefaults(**told["defaults"]),
         sizes=tuple((int(width), int(height)) for width, height in told["sizes"]),
         vocabulary=None if words is None else frozenset(words),
+        attribution=tuple(map(str, told.get("attribution", ()))),
         files=tuple(
             ModelFile(_safe(file["path"]), int(file["size_bytes"]), str(file["sha256"]))
             for file in content["files"]
