@@ -31,6 +31,8 @@ from sfumato.core.safety import Safety, SafetyRule
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Seconds = Annotated[float, Field(gt=0)]
+#: What the command line alone shows to others, and a port that is this process's own.
+_NOT_FOR_CHILDREN = frozenset(("server", "key", "internal_port"))
 _HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 
 
@@ -65,6 +67,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     #: 0 takes a free port.
     port: _Port = 8080
+
+    #: Port of probes and metrics, for the cluster alone; None: there is none.
+    internal_port: _Port | None = None
+    internal_host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus come from elsewhere
 
     #: Whether callers need a key; None: wherever ``host`` is not this machine alone.
     require_key: bool | None = None
@@ -129,6 +135,9 @@ class Settings(BaseSettings):
     idle_timeout: _Seconds = 300.0
     #: What running jobs get to finish in when a worker is told to stop.
     grace: Annotated[float, Field(ge=0)] = 5.0
+    #: Seconds that a worker's engine may be at one step, one load or one picture before the
+    #: liveness probe takes it for stuck.
+    stuck_after: _Seconds = 600.0
     max_workers: Annotated[int, Field(ge=0)] = 1
     #: Jobs that one worker holds at once.
     max_jobs: Annotated[int, Field(ge=1)] = 16
@@ -254,10 +263,10 @@ class Settings(BaseSettings):
         """The environment of a child process that is to run with these very settings."""
         given = {
             f"SFUMATO_{name.upper()}": _as_variable(getattr(self, name))
-            for name in self.model_fields_set - {"connect", "token", "server", "key"}
+            for name in self.model_fields_set - _NOT_FOR_CHILDREN - {"connect", "token"}
         }
-        # No service or worker needs what the command line shows to others.
-        kept = {n: v for n, v in os.environ.items() if n not in ("SFUMATO_SERVER", "SFUMATO_KEY")}
+        dropped = {f"SFUMATO_{name.upper()}" for name in _NOT_FOR_CHILDREN}
+        kept = {name: value for name, value in os.environ.items() if name not in dropped}
         return {**kept, **given}
 
 

@@ -55,6 +55,8 @@ class WorkerProcess:
         profile_imports: bool = False,
     ) -> None:
         self.log: list[str] = []
+        self._more = threading.Condition()
+        self._ended = False
         self.process = subprocess.Popen(
             [sys.executable, "-m", "sfumato", "worker", f"--data={data}", *arguments],
             stdin=subprocess.DEVNULL,
@@ -88,4 +90,20 @@ class WorkerProcess:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.log.append(line.rstrip())
+            with self._more:
+                self.log.append(line.rstrip())
+                self._more.notify_all()
+        with self._more:
+            self._ended = True
+            self._more.notify_all()
+
+    def wait_for(self, words: str) -> str:
+        """The first line of its log that holds ``words``."""
+
+        def found() -> list[str]:
+            return [line for line in self.log if words in line]
+
+        with self._more:
+            self._more.wait_for(lambda: found() or self._ended, timeout=PATIENCE)
+            assert found(), "\n".join(self.log)
+            return found()[0]

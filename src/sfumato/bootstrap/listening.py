@@ -8,10 +8,18 @@ from collections.abc import Iterator
 
 from sfumato.core.errors import PortTaken
 
+_ADVICE = "Give another with --port; --port 0 takes a free one."
+
 
 @contextlib.contextmanager
-def listen(host: str, port: int) -> Iterator[socket.socket]:
+def listen(
+    host: str, port: int, *, field: str = "port", advice: str = _ADVICE
+) -> Iterator[socket.socket]:
     """A listening socket at the host's first address; ``port`` 0 takes a free one.
+
+    Args:
+        field: the setting that ``port`` is of.
+        advice: what to do when it is taken.
 
     Raises:
         PortTaken: with what to do.
@@ -32,9 +40,7 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
             raise
     except OSError as error:
         raise PortTaken(
-            f"Can't listen at {host}:{port}: {error.strerror}. Give another with --port; "
-            "--port 0 takes a free one.",
-            field="port",
+            f"Can't listen at {host}:{port}: {error.strerror}. {advice}", field=field
         ) from None
     with listener:
         yield listener

@@ -11,6 +11,7 @@ from asyncio import Future
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sfumato.bootstrap.internal import probes_of, serve_internally
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
 from sfumato.core.ports import (
     Assignments,
@@ -21,6 +22,7 @@ from sfumato.core.ports import (
     WorkerRegistry,
 )
 from sfumato.settings import Settings
+from sfumato.worker.health import Health
 from sfumato.worker.loop import Worker
 from sfumato.worker.presence import Presence
 
@@ -73,7 +75,8 @@ async def run_worker(
     beside: Future[None] | None = None,
     on_stop: Callable[[], None] = lambda: None,
 ) -> None:
-    """Work until idle, or told to stop by a signal.
+    """Work until idle, or told to stop by a signal: at the first one, within the grace; at
+    another, at once.
 
     Args:
         beside: what brings the work of this process; once it has ended, the worker drains too.
@@ -88,6 +91,7 @@ async def run_worker(
         started_at=terms.started_at,
         clock=clock,
     )
+    health = Health(clock.monotonic, once=terms.once, stuck_after=settings.stuck_after)
     worker = Worker(
         assignments=assignments,
         make_engine=_engine_maker(settings, presence),
@@ -101,15 +105,16 @@ async def run_worker(
         once=terms.once,
         once_patience=terms.once_patience,
         on_loaded=presence.loaded,
+        health=health,
     )
     if beside is not None:
         beside.add_done_callback(lambda _ended: worker.drain())
 
     def stop() -> None:
-        worker.drain()
+        worker.drain(within=0.0 if health.draining else None)
         on_stop()
 
-    with on_signals(stop):
+    with on_signals(stop), serve_internally(settings, probes_of(health)):
         orphaned = asyncio.create_task(_drain_with_stdin(worker, wanted=terms.exit_with_stdin))
         try:
             async with presence.told(at_once=not terms.once):

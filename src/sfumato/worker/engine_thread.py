@@ -17,6 +17,7 @@ from sfumato.core.ports import Clock, DecodedImage, ImageEngine, ImageTask, Prog
 from sfumato.worker.admission import AdmissionOrder
 from sfumato.worker.batcher import StepBatcher
 from sfumato.worker.encoders import Encoders
+from sfumato.worker.health import EngineHealth
 from sfumato.worker.row_caps import RowCaps
 from sfumato.worker.run import Admitted, Exported, Failed, ImageReady, JobRun, Loading, Report
 
@@ -49,6 +50,7 @@ class EngineThread:
             the next one.
         preview_interval: seconds between two previews of one job.
         on_loaded: called on the event loop with the models in memory, when one was loaded.
+        health: told of each piece of work that the thread begins.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class EngineThread:
         make_engine: Callable[[], ImageEngine],
         *,
         clock: Clock,
+        health: EngineHealth | None = None,
         report_interval: float = 0.1,
         preview_interval: float = 0.4,
         on_loaded: Callable[[Sequence[str]], None] = lambda _models: None,
@@ -63,6 +66,7 @@ class EngineThread:
         self._make_engine = make_engine
         self._on_loaded = on_loaded
         self._clock = clock
+        self._health = health or EngineHealth(clock.monotonic)
         self._report_interval = report_interval
         self._preview_interval = preview_interval
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -81,6 +85,8 @@ class EngineThread:
         """Make the engine, unless that has begun."""
         if not self._started:
             self._started = True
+            self._health.asked_for = True
+            self._health.pulse.beat()
             self._thread.start()
 
     def admit(self, run: JobRun) -> None:
@@ -111,6 +117,7 @@ class EngineThread:
         try:
             self._drive(self._make_engine())
         except BaseException as error:  # noqa: BLE001 - handed to the event loop, which raises it
+            self._health.broken = True
             self._call(self._finish, error)
         else:
             self._call(self._finish, None)
@@ -125,6 +132,7 @@ class EngineThread:
 
     def _drive(self, engine: ImageEngine) -> None:
         self._engine = engine
+        self._health.opened = True
         self._encoders = Encoders()
         with contextlib.closing(self._encoders):
             self._step_until_stopped()
@@ -140,11 +148,17 @@ class EngineThread:
 
     def _obey(self) -> bool:
         """Carry out what the event loop asked; waits only when there is nothing to do."""
+        pulse = self._health.pulse
         while True:
+            nothing_to_do = not (len(self._batcher) or len(self._waiting))
+            if nothing_to_do:
+                pulse.rest()
             try:
-                command = self._inbox.get(block=not (len(self._batcher) or len(self._waiting)))
+                command = self._inbox.get(block=nothing_to_do)
             except queue.Empty:
                 return True
+            finally:
+                pulse.beat()
             if command is None:
                 return False
             command()
@@ -168,6 +182,7 @@ class EngineThread:
 
     def _load(self, run: JobRun) -> bool:
         """Whether the run's models are in memory; it waits on where others must end first."""
+        self._health.pulse.beat()
         in_use = self._in_use()
         if self._no_room == (run, in_use):
             return False
@@ -236,6 +251,7 @@ class EngineThread:
     def _step(self, batch: Sequence[Slot]) -> None:
         if not batch:
             return
+        self._health.pulse.beat()
         key, rows = batch[0].batch_key, sum(slot.rows for slot in batch)
         before = [slot.step for slot in batch]
         error = self._failure_of(lambda: self._engine.step(batch))
@@ -306,6 +322,7 @@ class EngineThread:
 
         def decode() -> None:
             for image in self._engine.decode(tuple(left)) if left else ():
+                self._health.pulse.beat()
                 self._encode(left.popleft(), image)
 
         error = self._failure_of(decode)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from sfumato.core.ports import Assignment, Assignments, Clock, ImageEngine, Mode
 from sfumato.worker.attend import Attendance
 from sfumato.worker.bringing import LocalModelFiles
 from sfumato.worker.engine_thread import EngineThread
+from sfumato.worker.health import Health
 from sfumato.worker.heartbeat import keep_leases
 from sfumato.worker.run import JobRun
 
@@ -19,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Longest wait for a ring before the worker looks at its own idleness again, in seconds.
 _LONGEST_POLL = 30.0
+#: The same while no work could be had, so that it is soon known that it can be had again.
+_POLL_AFTER_FAILURE = 1.0
 
 
 class Worker:
@@ -35,6 +40,9 @@ class Worker:
         preview_interval: seconds before a job's first preview, and between two of them.
         once_patience: seconds after which a one-shot worker that finds nothing to claim gives up.
         on_loaded: called with the models in memory, when one was loaded.
+        on_busy: called with True when it takes on a job while it has none, and with False when the
+            last one has left it.
+        health: told how the worker is.
     """
 
     def __init__(
@@ -53,6 +61,8 @@ class Worker:
         once: bool = False,
         once_patience: float = 0.5,
         on_loaded: Callable[[Sequence[str]], None] = lambda _models: None,
+        on_busy: Callable[[bool], None] = lambda _busy: None,
+        health: Health | None = None,
     ) -> None:
         self._assignments = assignments
         self._make_engine = make_engine
@@ -68,14 +78,29 @@ class Worker:
         self._once = once
         self._once_patience = once_patience
         self._on_loaded = on_loaded
+        self._on_busy = on_busy
+        self._health = health or Health(clock.monotonic, once=once)
         self._draining = asyncio.Event()
+        #: When a draining worker releases what it holds, in monotonic seconds.
+        self._deadline = math.inf
+        self._sooner = asyncio.Event()
         self._room = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._runs: dict[JobRun, asyncio.Task[None]] = {}
 
-    def drain(self) -> None:
-        """Stop claiming; finish what fits in the grace, release the rest with its state."""
+    def drain(self, *, within: float | None = None) -> None:
+        """Stop claiming; finish what fits in the grace, release the rest with its state.
+
+        While it drains already, the earlier end counts.
+
+        Args:
+            within: seconds, in place of the grace.
+        """
+        grace = self._grace if within is None else within
+        self._deadline = min(self._deadline, self._clock.monotonic() + grace)
+        self._sooner.set()
+        self._health.draining = True
         self._draining.set()
 
     async def run(self) -> None:
@@ -85,35 +110,47 @@ class Worker:
             self._make_engine,
             clock=self._clock,
             preview_interval=self._preview_interval,
-            on_loaded=self._on_loaded,
+            on_loaded=self._loaded,
+            health=self._health.engine,
         )
         if not self._once:
             engine.start()
         beat = asyncio.create_task(
             keep_leases(self._assignments, self._runs.keys, lease=self._lease)
         )
+        alive = asyncio.create_task(self._health.keep_beating())
         broken = asyncio.create_task(engine.finished())
         claiming = asyncio.create_task(self._claim_while_welcome(engine))
         draining = asyncio.create_task(self._draining.wait())
         idle: asyncio.Task[Any] | None = None
+        grace: asyncio.Task[Any] | None = None
         try:
             await _first_of(claiming, draining, broken, beat)
             await _stop(claiming)
             idle = asyncio.create_task(self._idle.wait())
             await _first_of(idle, draining, broken)
-            await _first_of(idle, broken, timeout=self._grace)
+            grace = asyncio.create_task(self._grace_over())
+            await _first_of(idle, broken, grace)
             if not idle.done() and not broken.done():
                 self._release_all(engine)
                 await _first_of(idle, broken)
             if not broken.done():
                 await engine.stop()
         finally:
-            tasks = [beat, draining, claiming, broken, *([] if idle is None else [idle])]
-            for task in (*tasks, *self._runs.values()):
+            tasks = (beat, alive, draining, claiming, broken, idle, grace)
+            for task in (*(task for task in tasks if task is not None), *self._runs.values()):
                 await _stop(task)
         for task in (broken, claiming, beat):
             if not task.cancelled() and (error := task.exception()):
                 raise error
+
+    async def _grace_over(self) -> None:
+        """Returns once a draining worker has no time left."""
+        while (left := self._deadline - self._clock.monotonic()) > 0:
+            self._sooner.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if math.isinf(left) else left):
+                    await self._sooner.wait()
 
     async def _claim_while_welcome(self, engine: EngineThread) -> None:
         idle_since = self._clock.monotonic()
@@ -134,19 +171,23 @@ class Worker:
 
     async def _next(self, patience: float) -> Assignment | None:
         try:
-            return await self._assignments.next(timeout=patience)
+            assignment = await self._assignments.next(timeout=patience)
         except Unavailable as error:
             log.warning("no work can be had: %s", error)
-            await asyncio.sleep(min(1.0, patience))
+            self._health.away = error.message
+            await asyncio.sleep(min(_POLL_AFTER_FAILURE, patience))
             return None
+        self._health.away = None
+        return assignment
 
     def _patience(self, idle_since: float) -> float:
         if self._once:
             return self._once_patience
+        longest = _LONGEST_POLL if self._health.away is None else _POLL_AFTER_FAILURE
         if self._idle_timeout is None:
-            return _LONGEST_POLL
+            return longest
         left = self._idle_timeout - (self._clock.monotonic() - idle_since)
-        return min(_LONGEST_POLL, max(0.05, left))
+        return min(longest, max(0.05, left))
 
     def _is_idle_since(self, moment: float) -> bool:
         if self._once:
@@ -167,7 +208,10 @@ class Worker:
         )
         task = asyncio.create_task(attendance.until_ended(), name=f"job-{run.job_id}")
         self._runs[run] = task
-        self._idle.clear()
+        self._health.jobs = len(self._runs)
+        if self._idle.is_set():
+            self._idle.clear()
+            self._on_busy(True)  # noqa: FBT003 - a state
         task.add_done_callback(lambda _task: self._ended(run))
 
     def _starting_seconds(self, assignment: Assignment) -> float:
@@ -176,11 +220,17 @@ class Worker:
 
     def _ended(self, run: JobRun) -> None:
         task = self._runs.pop(run)
+        self._health.jobs = len(self._runs)
         self._room.set()
         if not self._runs:
             self._idle.set()
+            self._on_busy(False)  # noqa: FBT003 - a state
         if not task.cancelled() and (error := task.exception()):
             log.error("job %s is left to its lease", run.job_id, exc_info=error)
+
+    def _loaded(self, models: Sequence[str]) -> None:
+        self._health.models = models
+        self._on_loaded(models)
 
     def _release_all(self, engine: EngineThread) -> None:
         log.info("the grace is over; releasing %d job(s) with their state", len(self._runs))
