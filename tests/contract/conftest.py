@@ -5,6 +5,7 @@ import pytest
 pytest.register_assert_rewrite(
     "tests.contract.api_keys",
     "tests.contract.assignments",
+    "tests.contract.cost_book",
     "tests.contract.image_store",
     "tests.contract.job_attempts",
     "tests.contract.job_queue",

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from sfumato.core.charges import Charge
 from sfumato.core.errors import Conflict, IdempotencyConflict, InvalidRequest, NotFound
-from sfumato.core.job import Job, JobStatus, Timings
+from sfumato.core.job import Job, JobStatus
 from sfumato.core.keys import Usage
 from sfumato.core.ports import JobStore
 from tests.contract.jobs import StoreSuite, claimed, kinds, new_job
@@ -117,7 +118,7 @@ class JobRecordsContract(StoreSuite):
                 held.attempt,
                 status=JobStatus.SUCCEEDED,
                 now=310,
-                timings=Timings(queued=9.0, loading=0.5, denoising=2.0, storing=9.0),
+                charge=Charge(2.5),
             )
         assert await store.usage("k1", since=200) == Usage(1, images=7, gpu_seconds=2.5)
         assert await store.usage("k1", since=301) == Usage(1)

@@ -6,6 +6,7 @@ import pytest
 
 from sfumato.adapters.memory import (
     MemoryApiKeys,
+    MemoryCostBook,
     MemoryImageStore,
     MemoryJobQueue,
     MemoryJobStore,
@@ -14,6 +15,7 @@ from sfumato.adapters.memory import (
     MemoryWorkerTokens,
 )
 from tests.contract.api_keys import ApiKeysContract
+from tests.contract.cost_book import CostBookContract
 from tests.contract.image_store import ImageStoreContract
 from tests.contract.job_queue import JobQueueContract, ManualClock
 from tests.contract.job_store import JobStoreContract
@@ -65,3 +67,13 @@ class TestMemoryWebhookStore(WebhookStoreContract):
     @pytest.fixture
     async def hooks(self, store: MemoryJobStore) -> MemoryWebhookStore:  # type: ignore[override]
         return MemoryWebhookStore(store)
+
+
+class TestMemoryCostBook(CostBookContract):
+    @pytest.fixture
+    async def store(self) -> MemoryJobStore:
+        return MemoryJobStore()
+
+    @pytest.fixture
+    async def book(self, store: MemoryJobStore) -> MemoryCostBook:
+        return MemoryCostBook(store)

@@ -9,6 +9,7 @@ import pytest
 from sfumato.adapters.sql import (
     Database,
     SqlApiKeys,
+    SqlCostBook,
     SqlJobQueue,
     SqlJobStore,
     SqlWebhookStore,
@@ -16,6 +17,7 @@ from sfumato.adapters.sql import (
     SqlWorkerTokens,
 )
 from tests.contract.api_keys import ApiKeysContract
+from tests.contract.cost_book import CostBookContract
 from tests.contract.job_queue import JobQueueContract, ManualClock
 from tests.contract.job_store import JobStoreContract
 from tests.contract.webhook_store import WebhookStoreContract
@@ -83,3 +85,13 @@ class TestPostgresqlWebhookStore(WebhookStoreContract):
     @pytest.fixture
     async def hooks(self, database: Database) -> SqlWebhookStore:  # type: ignore[override]
         return SqlWebhookStore(database)
+
+
+class TestPostgresCostBook(CostBookContract):
+    @pytest.fixture
+    async def store(self, database: Database) -> SqlJobStore:
+        return SqlJobStore(database)
+
+    @pytest.fixture
+    async def book(self, database: Database) -> SqlCostBook:
+        return SqlCostBook(database)

@@ -10,6 +10,7 @@ import pytest
 from sfumato.adapters.sql import (
     Database,
     SqlApiKeys,
+    SqlCostBook,
     SqlJobQueue,
     SqlJobStore,
     SqlWebhookStore,
@@ -17,6 +18,7 @@ from sfumato.adapters.sql import (
     SqlWorkerTokens,
 )
 from tests.contract.api_keys import ApiKeysContract
+from tests.contract.cost_book import CostBookContract
 from tests.contract.job_queue import JobQueueContract, ManualClock
 from tests.contract.job_store import JobStoreContract
 from tests.contract.webhook_store import WebhookStoreContract
@@ -89,3 +91,13 @@ class TestSqliteWebhookStore(WebhookStoreContract):
     @pytest.fixture
     async def hooks(self, database: Database) -> SqlWebhookStore:  # type: ignore[override]
         return SqlWebhookStore(database)
+
+
+class TestSqliteCostBook(CostBookContract):
+    @pytest.fixture
+    async def store(self, database: Database) -> SqlJobStore:
+        return SqlJobStore(database)
+
+    @pytest.fixture
+    async def book(self, database: Database) -> SqlCostBook:
+        return SqlCostBook(database)

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import Connection
 
-from sfumato.adapters.memory import MemoryJobStore
-from sfumato.adapters.sql import Database, SqlJobStore
+from sfumato.adapters.memory import MemoryCostBook, MemoryJobStore
+from sfumato.adapters.sql import Database, SqlCostBook, SqlJobStore
+from sfumato.core.charges import NOTHING, Charge, CostGroup
 from sfumato.core.errors import SfumatoError
 from sfumato.core.events import EventKind, NewEvent
 from sfumato.core.job import AttemptOutcome, Job, JobError, JobStatus
-from sfumato.core.ports import JobStore
+from sfumato.core.ports import CostBook, JobStore
 from tests.contract.jobs import IMAGE, new_job
 
 _Operation = Callable[[JobStore, str, float], Coroutine[Any, Any, object]]
 
 _ENDINGS = st.sampled_from([JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELED])
 _TOKENS = st.integers(0, 3)
+_CHARGES = st.sampled_from([NOTHING, Charge(0.5), Charge(1.5, 0.25, "USD")])
 _ERROR = JobError("engine_failure", "It broke.")
 
 
-def _finish(token: int, status: JobStatus) -> _Operation:
+def _finish(token: int, status: JobStatus, charge: Charge) -> _Operation:
     failed = status is JobStatus.FAILED
     return lambda store, job, now: store.finish(
         job,
@@ -35,6 +39,7 @@ def _finish(token: int, status: JobStatus) -> _Operation:
         images=[IMAGE] if status is JobStatus.SUCCEEDED else [],
         error=_ERROR if failed else None,
         notes=["cut"],
+        charge=charge,
     )
 
 
@@ -43,9 +48,9 @@ def _step(token: int, preview: str | None) -> _Operation:
     return lambda store, job, now: store.append(job, token, [NewEvent(EventKind.STEP, now, data)])
 
 
-def _requeue(token: int, outcome: AttemptOutcome) -> _Operation:
+def _requeue(token: int, outcome: AttemptOutcome, charge: Charge) -> _Operation:
     return lambda store, job, now: store.requeue(
-        job, token, outcome=outcome, reason="why", now=now, checkpoint="c/"
+        job, token, outcome=outcome, reason="why", now=now, checkpoint="c/", charge=charge
     )
 
 
@@ -56,14 +61,19 @@ _OPERATIONS: st.SearchStrategy[_Operation] = st.one_of(
     st.just(lambda store, job, now: store.fail_queued(job, error=_ERROR, now=now)),
     st.just(lambda store, job, now: store.mark_rung([job], now=now)),
     st.just(lambda store, job, now: store.forget_finished(before=now - 4)),
-    st.builds(_finish, _TOKENS, _ENDINGS),
+    st.builds(_finish, _TOKENS, _ENDINGS, _CHARGES),
     st.builds(_step, _TOKENS, st.sampled_from([None, "data:,x"])),
     st.builds(
         _requeue,
         _TOKENS,
         st.sampled_from([AttemptOutcome.FAILED, AttemptOutcome.LOST, AttemptOutcome.RELEASED]),
+        _CHARGES,
     ),
 )
+
+
+def _execute(statement: str, connection: Connection) -> None:
+    connection.exec_driver_sql(statement)
 
 
 async def answer(operation: _Operation, store: JobStore, job_id: str, now: float) -> object:
@@ -73,7 +83,7 @@ async def answer(operation: _Operation, store: JobStore, job_id: str, now: float
         return type(error), error.message
 
 
-async def story(store: JobStore, jobs: list[Job], now: float) -> list[object]:
+async def story(store: JobStore, book: CostBook, jobs: list[Job], now: float) -> list[object]:
     """All that a store tells."""
     told: list[object] = [
         list((await store.list()).jobs),
@@ -81,6 +91,7 @@ async def story(store: JobStore, jobs: list[Job], now: float) -> list[object]:
         set(await store.leases()),
         {job.id for job in await store.unrung(before=now)},
         {job.id for job in await store.held_by("w")},
+        list(await book.totals(by=[CostGroup.RUNTIME], since=0, until=1e12)),
     ]
     for job in jobs:
         told += [list(await store.events(job.id)), list(await store.attempts(job.id))]
@@ -95,6 +106,7 @@ def test_sqlite_and_memory_agree(tmp_path: Path, history: list[tuple[int, _Opera
     async def play() -> None:
         database = Database.open(f"sqlite:///{tmp_path / 'jobs.db'}")
         sql, memory = SqlJobStore(database), MemoryJobStore()
+        books = SqlCostBook(database), MemoryCostBook(memory)
         try:
             jobs = [new_job(at=10.0), new_job(at=11.0, priority=3)]
             for job in jobs:
@@ -105,9 +117,14 @@ def test_sqlite_and_memory_agree(tmp_path: Path, history: list[tuple[int, _Opera
                 assert await answer(operation, sql, job_id, now) == await answer(
                     operation, memory, job_id, now
                 )
-                assert await story(sql, jobs, now) == await story(memory, jobs, now)
+                told = [
+                    await story(store, book, jobs, now)
+                    for store, book in zip((sql, memory), books, strict=True)
+                ]
+                assert told[0] == told[1]
         finally:
-            await database.write(lambda c: c.exec_driver_sql("DELETE FROM jobs"))
+            for statement in ("DELETE FROM jobs", "DELETE FROM charges"):
+                await database.write(partial(_execute, statement))
             await database.close()
 
     asyncio.run(play())

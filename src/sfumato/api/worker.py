@@ -39,6 +39,7 @@ from sfumato.api.worker_schemas import (
     Presence,
     Release,
     Report,
+    Stopped,
     Stored,
     Upload,
     UploadRequest,
@@ -245,6 +246,7 @@ async def complete(caller: CallerDep, attempt: AttemptDep, request: Request) -> 
         timings=body.timings.timings(),
         notes=body.notes,
         recipe=body.recipe,
+        gpu_seconds=body.gpu_seconds,
     )
     return Accepted(accepted=accepted)
 
@@ -254,14 +256,22 @@ async def fail(caller: CallerDep, attempt: AttemptDep, request: Request) -> Acce
     """The attempt has failed."""
     body = await read_json(request, FailureReport)
     error = JobError(body.code, body.message)
-    accepted = await caller.parts.work.fail(caller.worker, attempt, error, retryable=body.retryable)
+    accepted = await caller.parts.work.fail(
+        caller.worker, attempt, error, retryable=body.retryable, gpu_seconds=body.gpu_seconds
+    )
     return Accepted(accepted=accepted)
 
 
-@router.post(f"{_ATTEMPT}/canceled")
-async def canceled(caller: CallerDep, attempt: AttemptDep) -> Accepted:
+@router.post(f"{_ATTEMPT}/canceled", openapi_extra=openapi_body(Stopped))
+async def canceled(caller: CallerDep, attempt: AttemptDep, request: Request) -> Accepted:
     """The worker has stopped a job whose caller took it back."""
-    return Accepted(accepted=await caller.parts.work.canceled(caller.worker, attempt))
+    # An older worker sends no body.
+    sent = request.headers.get("content-length", "0") != "0"
+    body = await read_json(request, Stopped) if sent else Stopped()
+    accepted = await caller.parts.work.canceled(
+        caller.worker, attempt, gpu_seconds=body.gpu_seconds
+    )
+    return Accepted(accepted=accepted)
 
 
 @router.post(f"{_ATTEMPT}/release", openapi_extra=openapi_body(Release))
@@ -269,7 +279,11 @@ async def release(caller: CallerDep, attempt: AttemptDep, request: Request) -> A
     """The worker gives the job back, to be resumed by another."""
     body = await read_json(request, Release)
     accepted = await caller.parts.work.release(
-        caller.worker, attempt, reason=body.reason, resumable=body.resumable
+        caller.worker,
+        attempt,
+        reason=body.reason,
+        resumable=body.resumable,
+        gpu_seconds=body.gpu_seconds,
     )
     return Accepted(accepted=accepted)
 

@@ -159,6 +159,11 @@ class Spent(_Strict):
         return Timings(**dict(self))
 
 
+GpuSeconds = Annotated[
+    Seconds, Field(description="For how long the device was busy with the attempt.")
+]
+
+
 class Completion(_Strict):
     images: Annotated[list[FinishedImage], Field(min_length=1, max_length=core.MAX_IMAGES)]
     timings: Spent
@@ -167,17 +172,24 @@ class Completion(_Strict):
         Field(max_length=MAX_NOTES, default_factory=list),
     ]
     recipe: dict[str, Any]
+    gpu_seconds: GpuSeconds | None = None
 
 
 class FailureReport(_Strict):
     code: Annotated[str, Field(pattern="^[a-z][a-z_]{0,63}$")]
     message: Annotated[str, Field(max_length=MAX_NOTE)]
     retryable: bool
+    gpu_seconds: GpuSeconds = 0.0
+
+
+class Stopped(_Strict):
+    gpu_seconds: GpuSeconds = 0.0
 
 
 class Release(_Strict):
     reason: Annotated[str, Field(max_length=200)]
     resumable: bool = Field(description="Whether states were uploaded for others to resume.")
+    gpu_seconds: GpuSeconds = 0.0
 
 
 class Accepted(BaseModel):

@@ -11,7 +11,8 @@ step         ``step``, ``steps`` summed over the job's images; at times ``previe
              a data URL of a small picture, and ``image``, which one it shows
 image        ``index``: a picture is ready
 canceling    the caller asked; the worker stops at its next step
-succeeded    ``images``: how many
+succeeded    ``images``: how many; as at every end, ``gpu_seconds`` where a device was busy with
+             the job, and ``cost`` and ``currency`` where that has a price
 failed       ``code``, ``message``
 canceled
 ============ =======================================================================

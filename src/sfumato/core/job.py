@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from sfumato.core.charges import NOTHING, Charge
 from sfumato.core.errors import SfumatoError
 from sfumato.core.request import Determinism, GenerationRequest, OutputFormat
 from sfumato.core.safety import Safety
@@ -108,11 +109,6 @@ class Timings:
     denoising: float = 0.0
     storing: float = 0.0
 
-    @property
-    def gpu_seconds(self) -> float:
-        """For how long the job held a worker's device."""
-        return self.loading + self.denoising
-
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
@@ -164,6 +160,8 @@ class Job:
         notes: what the caller should know: words the model does not know, brackets without a
             partner in the prompt, a resampled size.
         owner: id of the key that made it; None where none was asked for.
+        charge: what its attempts took so far; each is added when it ends. One that was lost is not,
+            as nobody knows what it took.
         checkpoint: key prefix below which a released attempt's slots lie, if there are any.
     """
 
@@ -189,6 +187,7 @@ class Job:
     checkpoint: str | None = None
     traceparent: str | None = None
     owner: str | None = None
+    charge: Charge = NOTHING
 
     def may_become(self, status: JobStatus) -> bool:
         return status in TRANSITIONS[self.status]

@@ -39,7 +39,7 @@ class KeyLimits:
         burst: jobs at once beyond the rate; at least 1.
         concurrency: jobs that wait or run.
         daily_images: pictures asked for since midnight UTC.
-        daily_gpu_seconds: seconds of loading and denoising of the jobs made since midnight UTC.
+        daily_gpu_seconds: seconds that a device was busy with the jobs made since midnight UTC.
     """
 
     rate: float | None = None

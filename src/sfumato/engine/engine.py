@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Collection, Hashable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -172,7 +173,9 @@ class DiffusionEngine:
         for _vae, group in itertools.groupby(own, lambda slot: id(slot.stage.vae)):
             alike = list(group)
             for n in range(0, len(alike), most):
-                yield from self._decode(alike[n : n + most])
+                decoded = self._decode(alike[n : n + most])
+                for done, image in enumerate(decoded):
+                    yield replace(image, together=len(decoded) - done)
 
     @torch.inference_mode()
     def _decode(self, slots: Sequence[DiffusionSlot]) -> list[DecodedImage]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sfumato.core.charges import Charge, Prices, charge
 from sfumato.core.errors import InvalidRequest, NotFound, Unavailable
 from sfumato.core.events import EventKind, NewEvent
 from sfumato.core.job import (
@@ -58,6 +59,7 @@ class Execution:
         reads_inputs: whether assignments hold their pictures' files; who passes them on to a
             worker elsewhere needs none.
         results: remembers what jobs have drawn; None: nobody does.
+        prices: what an hour of each runtime's GPUs costs.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Execution:
         policy: RetryPolicy | None = None,
         reads_inputs: bool = True,
         results: ResultCache | None = None,
+        prices: Prices | None = None,
     ) -> None:
         self._worker = worker
         self._runtimes = runtimes
@@ -88,6 +91,7 @@ class Execution:
         self._policy = policy or RetryPolicy()
         self._reads_inputs = reads_inputs
         self._results = results
+        self._prices = prices or {}
         self._deliveries: dict[tuple[str, int], Delivery] = {}
 
     async def next(self, *, timeout: float) -> Assignment | None:
@@ -214,8 +218,10 @@ class Execution:
         timings: Timings,
         notes: Sequence[str],
         recipe: Mapping[str, object],
+        gpu_seconds: float | None = None,
     ) -> bool:
         job = assignment.job
+        spent = timings.loading + timings.denoising if gpu_seconds is None else gpu_seconds
         await self._images.put(
             recipe_key(job.id), canonical_json(recipe).encode(), media_type="application/json"
         )
@@ -227,6 +233,7 @@ class Execution:
             images=images,
             timings=timings,
             notes=notes,
+            charge=self._charge(job, spent),
         )
         await self._settle(job)
         await self._forget_checkpoint(job)
@@ -234,11 +241,21 @@ class Execution:
             await self._results.keep(job, images, recipe)
         return finished
 
-    async def fail(self, assignment: Assignment, error: JobError, *, retryable: bool) -> bool:
-        return await self._fail(assignment.job, error, retryable=retryable)
+    async def fail(
+        self,
+        assignment: Assignment,
+        error: JobError,
+        *,
+        retryable: bool,
+        gpu_seconds: float = 0.0,
+    ) -> bool:
+        job = assignment.job
+        return await self._fail(job, error, retryable=retryable, gpu_seconds=gpu_seconds)
 
-    async def _fail(self, job: Job, error: JobError, *, retryable: bool) -> bool:
-        now = self._clock.now()
+    async def _fail(
+        self, job: Job, error: JobError, *, retryable: bool, gpu_seconds: float = 0.0
+    ) -> bool:
+        now, charge = self._clock.now(), self._charge(job, gpu_seconds)
         failures = job.failures + 1
         if retryable and failures < self._policy.max_failures:
             requeued = await self._store.requeue(
@@ -247,6 +264,7 @@ class Execution:
                 outcome=AttemptOutcome.FAILED,
                 reason=f"{error.code}: {error.message}",
                 now=now,
+                charge=charge,
             )
             if requeued:
                 delay = self._policy.backoff(failures)
@@ -254,32 +272,49 @@ class Execution:
             await self._settle(job)
             return requeued
         failed = await self._store.finish(
-            job.id, job.attempt, status=JobStatus.FAILED, now=now, error=error
+            job.id, job.attempt, status=JobStatus.FAILED, now=now, error=error, charge=charge
         )
         await self._settle(job)
         await self._forget_checkpoint(job)
         return failed
 
-    async def canceled(self, assignment: Assignment) -> bool:
+    def _charge(self, job: Job, gpu_seconds: float) -> Charge:
+        """What an attempt costs by the price of now, which no later one changes."""
+        return charge(gpu_seconds, self._prices.get(job.runtime))
+
+    async def canceled(self, assignment: Assignment, *, gpu_seconds: float = 0.0) -> bool:
         job = assignment.job
         ended = await self._store.finish(
-            job.id, job.attempt, status=JobStatus.CANCELED, now=self._clock.now()
+            job.id,
+            job.attempt,
+            status=JobStatus.CANCELED,
+            now=self._clock.now(),
+            charge=self._charge(job, gpu_seconds),
         )
         await self._settle(job)
         await self._forget_checkpoint(job)
         return ended
 
     async def release(
-        self, assignment: Assignment, *, reason: str, checkpoint: Mapping[int, bytes]
+        self,
+        assignment: Assignment,
+        *,
+        reason: str,
+        checkpoint: Mapping[int, bytes],
+        gpu_seconds: float = 0.0,
     ) -> bool:
         job = assignment.job
         for index, blob in checkpoint.items():
             await self._images.put(
                 checkpoint_key(job.id, index), blob, media_type="application/octet-stream"
             )
-        return await self.hand_over(assignment, reason=reason, resumable=bool(checkpoint))
+        return await self.hand_over(
+            assignment, reason=reason, resumable=bool(checkpoint), gpu_seconds=gpu_seconds
+        )
 
-    async def hand_over(self, assignment: Assignment, *, reason: str, resumable: bool) -> bool:
+    async def hand_over(
+        self, assignment: Assignment, *, reason: str, resumable: bool, gpu_seconds: float = 0.0
+    ) -> bool:
         """:meth:`release`, once the slots that another worker can resume are in the store."""
         job = assignment.job
         released = await self._store.requeue(
@@ -289,6 +324,7 @@ class Execution:
             reason=reason,
             now=self._clock.now(),
             checkpoint=checkpoint_prefix(job.id) if resumable else job.checkpoint,
+            charge=self._charge(job, gpu_seconds),
         )
         if released:
             await ring(job, store=self._store, queue=self._queue)

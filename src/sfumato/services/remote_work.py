@@ -232,6 +232,7 @@ class RemoteWork:
         timings: Timings,
         notes: Sequence[str],
         recipe: Mapping[str, object],
+        gpu_seconds: float | None = None,
     ) -> bool:
         """``images`` need no key: the service knows it. Raises ``InvalidRequest`` when they are
         not the job's images, or not stored."""
@@ -246,30 +247,51 @@ class RemoteWork:
                 *(self._check_stored(job, image.index, image.size_bytes) for image in images)
             )
             return await execution.complete(
-                _named(job), _keyed(job, images), timings=timings, notes=notes, recipe=recipe
+                _named(job),
+                _keyed(job, images),
+                timings=timings,
+                notes=notes,
+                recipe=recipe,
+                gpu_seconds=gpu_seconds,
             )
 
         return await self._end(worker, attempt, AttemptOutcome.SUCCEEDED, end)
 
     async def fail(
-        self, worker: str, attempt: AttemptRef, error: JobError, *, retryable: bool
+        self,
+        worker: str,
+        attempt: AttemptRef,
+        error: JobError,
+        *,
+        retryable: bool,
+        gpu_seconds: float = 0.0,
     ) -> bool:
         async def end(job: Job, execution: Execution) -> bool:
-            return await execution.fail(_named(job), error, retryable=retryable)
+            return await execution.fail(
+                _named(job), error, retryable=retryable, gpu_seconds=gpu_seconds
+            )
 
         return await self._end(worker, attempt, AttemptOutcome.FAILED, end)
 
-    async def canceled(self, worker: str, attempt: AttemptRef) -> bool:
+    async def canceled(self, worker: str, attempt: AttemptRef, *, gpu_seconds: float = 0.0) -> bool:
         async def end(job: Job, execution: Execution) -> bool:
-            return await execution.canceled(_named(job))
+            return await execution.canceled(_named(job), gpu_seconds=gpu_seconds)
 
         return await self._end(worker, attempt, AttemptOutcome.CANCELED, end)
 
     async def release(
-        self, worker: str, attempt: AttemptRef, *, reason: str, resumable: bool
+        self,
+        worker: str,
+        attempt: AttemptRef,
+        *,
+        reason: str,
+        resumable: bool,
+        gpu_seconds: float = 0.0,
     ) -> bool:
         async def end(job: Job, execution: Execution) -> bool:
-            return await execution.hand_over(_named(job), reason=reason, resumable=resumable)
+            return await execution.hand_over(
+                _named(job), reason=reason, resumable=resumable, gpu_seconds=gpu_seconds
+            )
 
         return await self._end(worker, attempt, AttemptOutcome.RELEASED, end)
 

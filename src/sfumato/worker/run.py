@@ -49,12 +49,20 @@ class ProgressMade:
     """``JobRun.progress`` is newer than what was reported."""
 
 
-Report = Loading | Admitted | ImageReady | Failed | Exported | ProgressMade | Revocation
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """The job has left the batch, as was asked: the device does nothing more for it."""
+
+
+Report = Loading | Admitted | ImageReady | Failed | Exported | Dropped | ProgressMade | Revocation
 
 
 @dataclass(slots=True, eq=False)
 class JobRun:
     """An assignment and its mailbox. The mailbox is filled on the event loop's thread only.
+
+    ``gpu_ns``, how long the device was busy with it, is written by the engine's thread only. What
+    is read of it when a report comes is what it was when that was posted, or later.
 
     Progress is kept as the latest value beside the mailbox, so that a slow store sees fewer
     reports, not a longer queue of them.
@@ -64,6 +72,7 @@ class JobRun:
     claimed_at: float
     mailbox: asyncio.Queue[Report] = field(default_factory=asyncio.Queue)
     progress: Progress | None = None
+    gpu_ns: int = 0
     _progress_posted: bool = False
 
     @property
@@ -92,6 +101,10 @@ class JobRun:
             )
             for index in range(job.request.num_images)
         ]
+
+    @property
+    def gpu_seconds(self) -> float:
+        return self.gpu_ns / 1e9
 
     def post(self, report: Report) -> None:
         self.mailbox.put_nowait(report)

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,16 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine
 
-from sfumato.adapters.sql import Database, SqlJobStore
+from sfumato.adapters.sql import Database, SqlCostBook, SqlJobStore
 from sfumato.adapters.sql.migrate import HEAD
 from sfumato.adapters.sql.schema import metadata
+from sfumato.core.charges import CostGroup, CostTotal
 from sfumato.core.errors import SchemaTooNew, StartupRefused
 from tests.contract.jobs import new_job
 
 OPEN = "import sys; from sfumato.adapters.sql import Database; Database.check(sys.argv[1])"
+#: What came to ``jobs`` with the book of costs.
+COSTS = ("cost", "currency")
 
 
 def test_the_migrations_make_the_schema_that_the_code_uses(url: str) -> None:
@@ -72,3 +76,25 @@ def test_a_file_that_is_no_database_is_refused(url: str, path: Path) -> None:
     path.write_bytes(b"not a database, but quite long enough to be looked at" * 40)
     with pytest.raises(StartupRefused, match="not a database"):
         Database.open(url)
+
+
+async def test_jobs_from_before_there_were_costs_are_in_the_book(url: str, path: Path) -> None:
+    database = Database.open(url)
+    store = SqlJobStore(database)
+    jobs = [await store.create(replace(new_job(), owner="k1")) for _ in range(2)]
+    await database.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0004'")
+        for change in ("DROP TABLE charges", *(f"ALTER TABLE jobs DROP {c}" for c in COSTS)):
+            connection.execute(change)
+        connection.execute(
+            "UPDATE jobs SET finished_at = 86400.5 * 20778, gpu_seconds = 2.5, attempt = 1,"
+            " status = 'succeeded' WHERE id = ?",
+            (jobs[0].id,),
+        )
+    database = Database.open(url)
+    totals = await SqlCostBook(database).totals(
+        by=[CostGroup.KEY, CostGroup.MODEL, CostGroup.DAY], since=0, until=1e12
+    )
+    await database.close()
+    assert list(totals) == [CostTotal(1, 1, 2.5, None, None, "k1", "m", day="2026-11-21")]

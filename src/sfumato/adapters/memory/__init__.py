@@ -4,6 +4,7 @@ Each method runs without an ``await`` in its middle, so the event loop itself ma
 """
 
 from sfumato.adapters.memory.api_keys import MemoryApiKeys
+from sfumato.adapters.memory.cost_book import MemoryCostBook
 from sfumato.adapters.memory.image_store import MemoryImageStore
 from sfumato.adapters.memory.job_queue import MemoryJobQueue
 from sfumato.adapters.memory.job_store import MemoryJobStore
@@ -12,6 +13,7 @@ from sfumato.adapters.memory.workers import MemoryWorkerRegistry, MemoryWorkerTo
 
 __all__ = [
     "MemoryApiKeys",
+    "MemoryCostBook",
     "MemoryImageStore",
     "MemoryJobQueue",
     "MemoryJobStore",

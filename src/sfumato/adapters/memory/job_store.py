@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sfumato.core.charges import NOTHING, Charge
 from sfumato.core.cursors import decode_cursor, encode_cursor
 from sfumato.core.errors import Conflict, IdempotencyConflict, NotFound
 from sfumato.core.events import Event, EventKind, NewEvent
@@ -40,6 +41,8 @@ class MemoryJobStore:
         self._events: dict[str, list[Event]] = defaultdict(list)
         self._keys: dict[str, str] = {}
         self._watchers: set[asyncio.Queue[Change]] = set()
+        #: The book of costs: what each attempt took, with its job and when it ended.
+        self.charges: list[tuple[Job, float, int, Charge]] = []
 
     async def create(self, job: Job, *, idempotency_key: str | None = None) -> Job:
         if idempotency_key is not None and idempotency_key in self._keys:
@@ -101,7 +104,7 @@ class MemoryJobStore:
         return Usage(
             open_jobs=sum(not job.status.finished for job in theirs),
             images=sum(job.request.num_images for job in recent),
-            gpu_seconds=sum(job.timings.gpu_seconds for job in recent),
+            gpu_seconds=sum(job.charge.gpu_seconds for job in recent),
         )
 
     async def counts(self, runtime: str) -> JobCounts:
@@ -164,10 +167,12 @@ class MemoryJobStore:
         error: JobError | None = None,
         timings: Timings | None = None,
         notes: Sequence[str] = (),
+        charge: Charge = NOTHING,
     ) -> bool:
         job = self._held(job_id, token)
         if job is None:
             return False
+        job = self._charged(job, now, len(images), charge)
         outcome = AttemptOutcome(status.value)
         self._end_attempt(job_id, now, outcome, error.message if error else None)
         fresh = [note for note in notes if note not in job.notes]
@@ -196,10 +201,12 @@ class MemoryJobStore:
         reason: str,
         now: float,
         checkpoint: str | None = None,
+        charge: Charge = NOTHING,
     ) -> bool:
         job = self._held(job_id, token)
         if job is None:
             return False
+        job = self._charged(job, now, 0, charge)
         self._end_attempt(job_id, now, outcome, reason)
         if job.cancel_requested:
             self._end(job.becoming(JobStatus.CANCELED, finished_at=now, lease_until=None))
@@ -310,6 +317,12 @@ class MemoryJobStore:
         ours = job is not None and job.status is JobStatus.RUNNING and job.attempt == token
         return job if ours else None
 
+    def _charged(self, job: Job, now: float, images: int, charge: Charge) -> Job:
+        """With what an attempt took, which is written down."""
+        if images or charge:
+            self.charges.append((job, now, images, charge))
+        return replace(job, charge=job.charge + charge)
+
     def _end_attempt(
         self, job_id: str, now: float, outcome: AttemptOutcome, reason: str | None
     ) -> None:
@@ -326,6 +339,7 @@ class MemoryJobStore:
             data = {"images": len(job.images)}
         elif job.error is not None:
             data = {"code": job.error.code, "message": job.error.message}
+        data |= job.charge.told()
         self._note(job.id, NewEvent(EventKind(job.status.value), job.finished_at or 0.0, data))
 
     def _note(self, job_id: str, event: NewEvent) -> None:

@@ -261,28 +261,43 @@ class RemoteAssignments:
         timings: Timings,
         notes: Sequence[str],
         recipe: Mapping[str, object],
+        gpu_seconds: float | None = None,
     ) -> bool:
         body = {
             "images": [wire.image_to_data(image) for image in images],
             "timings": {phase: max(0.0, spent) for phase, spent in asdict(timings).items()},
             "notes": [note[:_MAX_MESSAGE] for note in notes[:_MAX_NOTES]],
             "recipe": recipe,
+            "gpu_seconds": gpu_seconds,
         }
         return await self._end(assignment, "complete", body)
 
-    async def fail(self, assignment: Assignment, error: JobError, *, retryable: bool) -> bool:
+    async def fail(
+        self,
+        assignment: Assignment,
+        error: JobError,
+        *,
+        retryable: bool,
+        gpu_seconds: float = 0.0,
+    ) -> bool:
         body = {
             "code": error.code,
             "message": error.message[:_MAX_MESSAGE],
             "retryable": retryable,
+            "gpu_seconds": gpu_seconds,
         }
         return await self._end(assignment, "fail", body)
 
-    async def canceled(self, assignment: Assignment) -> bool:
-        return await self._end(assignment, "canceled", None)
+    async def canceled(self, assignment: Assignment, *, gpu_seconds: float = 0.0) -> bool:
+        return await self._end(assignment, "canceled", {"gpu_seconds": gpu_seconds})
 
     async def release(
-        self, assignment: Assignment, *, reason: str, checkpoint: Mapping[int, bytes]
+        self,
+        assignment: Assignment,
+        *,
+        reason: str,
+        checkpoint: Mapping[int, bytes],
+        gpu_seconds: float = 0.0,
     ) -> bool:
         try:
             for index, blob in checkpoint.items():
@@ -291,10 +306,14 @@ class RemoteAssignments:
         except _NOT_OURS:
             self._held.pop(_key(assignment), None)
             return False
-        body = {"reason": reason[:_MAX_REASON], "resumable": bool(checkpoint)}
+        body = {
+            "reason": reason[:_MAX_REASON],
+            "resumable": bool(checkpoint),
+            "gpu_seconds": gpu_seconds,
+        }
         return await self._end(assignment, "release", body)
 
-    async def _end(self, assignment: Assignment, how: str, body: Mapping[str, Any] | None) -> bool:
+    async def _end(self, assignment: Assignment, how: str, body: Mapping[str, Any]) -> bool:
         try:
             answer = await self._connection.call(
                 "POST", f"{_path(assignment)}/{how}", body, patience=_WRITE_PATIENCE

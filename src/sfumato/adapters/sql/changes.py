@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, func
 from sqlalchemy.sql.dml import ReturningUpdate
 
-from sfumato.adapters.sql.rows import document, documents, event_values
+from sfumato.adapters.sql.rows import charge_of, document, documents, event_values
 from sfumato.adapters.sql.schema import attempts, events, jobs
+from sfumato.core.charges import Charge
 from sfumato.core.events import EventKind, NewEvent
 from sfumato.core.job import AttemptOutcome, ImageRecord, JobError, JobStatus, Timings
 
@@ -35,13 +36,26 @@ def _counting(statement: ReturningUpdate[Any]) -> ReturningUpdate[Any]:
     )
 
 
+def _charging(statement: ReturningUpdate[Any]) -> ReturningUpdate[Any]:
+    """The same, and what :func:`charged` names is added to what the job has taken."""
+    more = bindparam("more_cost", None, type_=jobs.c.cost.type)
+    currency = bindparam("its_currency", None, type_=jobs.c.currency.type)
+    return statement.values(
+        gpu_seconds=func.coalesce(jobs.c.gpu_seconds, 0.0) + bindparam("more_gpu_seconds", 0.0),
+        cost=func.coalesce(jobs.c.cost + more, more, jobs.c.cost),
+        currency=func.coalesce(currency, jobs.c.currency),
+    )
+
+
 _is_running = jobs.c.status == JobStatus.RUNNING.value
 #: Running under this very token. ``HELD`` and its kin need the parameter ``token``.
 _is_held = and_(_is_running, jobs.c.attempt == bindparam("token"))
 
 QUEUED = _counting(_change(jobs.c.status == JobStatus.QUEUED.value))
 HELD = _counting(_change(_is_held))
-HELD_BUT_CANCELED = _change(_is_held, jobs.c.cancel_requested)
+#: ``HELD``, for the end of its attempt.
+ENDING = _charging(HELD)
+CANCELED_MEANWHILE = _charging(_change(_is_held, jobs.c.cancel_requested))
 RUNNING_UNASKED = _change(_is_running, jobs.c.cancel_requested.is_(False))
 FAILED = _change(jobs.c.status == JobStatus.FAILED.value)
 
@@ -72,6 +86,15 @@ def change(
     return connection.execute(statement, {"job": job_id, **values}).one_or_none()
 
 
+def charged(charge: Charge) -> dict[str, Any]:
+    """For ``ENDING`` and ``CANCELED_MEANWHILE``."""
+    return {
+        "more_gpu_seconds": charge.gpu_seconds,
+        "more_cost": charge.cost,
+        "its_currency": charge.currency,
+    }
+
+
 def note(connection: Connection, job_id: str, number: int, event: NewEvent) -> None:
     """Keep an event under a number that :func:`change` took."""
     connection.execute(_NOTE, event_values(job_id, number, event))
@@ -89,11 +112,13 @@ def end(
     timings: Timings | None = None,
     notes: Sequence[str] = (),
     **values: Any,
-) -> bool:
-    """End the job, if it meets the guard: its final status, the terminal event, no more previews."""
+) -> Row[Any] | None:
+    """End the job, if it meets the guard: its final status, the terminal event, no more previews.
+
+    Answers its row, but for the notes; None when the guard was not met.
+    """
     if timings is not None:
         values["timings"] = document(timings)
-        values["gpu_seconds"] = timings.gpu_seconds
     row = change(
         connection,
         statement,
@@ -107,7 +132,7 @@ def end(
         **values,
     )
     if row is None:
-        return False
+        return None
     if notes:
         had = json.loads(row.notes)
         both = [*had, *(note for note in notes if note not in had)]
@@ -118,8 +143,9 @@ def end(
         data = {"images": len(images)}
     elif error is not None:
         data = {"code": error.code, "message": error.message}
+    data |= charge_of(row).told()
     note(connection, job_id, row.last_event, NewEvent(EventKind(status.value), now, data))
-    return True
+    return row
 
 
 def end_attempt(

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from sfumato.core.charges import Charge
 from sfumato.core.events import Event, EventKind, NewEvent
 from sfumato.core.job import (
     Attempt,
@@ -80,7 +81,13 @@ def job_of(row: Row[Any]) -> Job:
         checkpoint=row.checkpoint,
         traceparent=row.traceparent,
         owner=row.owner,
+        charge=charge_of(row),
     )
+
+
+def charge_of(row: Row[Any]) -> Charge:
+    """What a job took so far."""
+    return Charge(row.gpu_seconds or 0.0, row.cost, row.currency)
 
 
 def event_values(job_id: str, number: int, event: NewEvent) -> dict[str, Any]:

@@ -30,6 +30,7 @@ metadata = MetaData(
 )
 
 _Seconds = Float(53)
+_Money = Float(53)
 #: SQLite counts only an INTEGER primary key up by itself.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
@@ -65,8 +66,10 @@ jobs = Table(
     #: The key that made it; None where none was asked for.
     Column("owner", String(64)),
     Column("num_images", Integer, nullable=False, server_default="1"),
-    #: Seconds of loading and denoising, once it has succeeded.
+    #: What its attempts took so far.
     Column("gpu_seconds", _Seconds),
+    Column("cost", _Money),
+    Column("currency", String(16)),
     Index(None, "created_at", "id"),
     Index(None, "runtime", "status", "priority", "created_at"),
     Index(None, "status", "created_at"),
@@ -195,6 +198,26 @@ webhook_deliveries = Table(
     Column("error", Text),
     Index(None, "job_id", "seq"),
     sqlite_autoincrement=True,
+)
+
+#: What each attempt took. No job is referred to: this outlives them.
+charges = Table(
+    "charges",
+    metadata,
+    Column("job_id", String(64), primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("at", _Seconds, nullable=False),
+    #: Of ``at``, by UTC: days since the epoch.
+    Column("day", Integer, nullable=False),
+    Column("owner", String(64)),
+    Column("model", Text, nullable=False),
+    Column("runtime", String(255), nullable=False),
+    Column("images", Integer, nullable=False),
+    Column("gpu_seconds", _Seconds, nullable=False),
+    Column("cost", _Money),
+    Column("currency", String(16)),
+    Index(None, "at"),
+    Index(None, "owner", "at"),
 )
 
 #: What the service signs with; made once, by whoever needs it first.

@@ -8,10 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, func, or_, select, tuple_
 
-from sfumato.adapters.sql import changes
+from sfumato.adapters.sql import changes, cost_book
 from sfumato.adapters.sql.database import Database
 from sfumato.adapters.sql.rows import attempt_of, event_of, job_of, job_values
 from sfumato.adapters.sql.schema import attempts, events, jobs
+from sfumato.core.charges import NOTHING, Charge
 from sfumato.core.cursors import decode_cursor, encode_cursor
 from sfumato.core.errors import Conflict, IdempotencyConflict, NotFound
 from sfumato.core.events import Event, EventKind, NewEvent
@@ -239,13 +240,14 @@ class SqlJobStore:
         error: JobError | None = None,
         timings: Timings | None = None,
         notes: Sequence[str] = (),
+        charge: Charge = NOTHING,
     ) -> bool:
         outcome = AttemptOutcome(status.value)
 
         def work(connection: Connection) -> bool:
-            ended = changes.end(
+            job = changes.end(
                 connection,
-                changes.HELD,
+                changes.ENDING,
                 job_id,
                 token=token,
                 status=status,
@@ -255,13 +257,14 @@ class SqlJobStore:
                 timings=timings,
                 notes=notes,
                 more_failures=int(status is JobStatus.FAILED),
+                **changes.charged(charge),
             )
-            if ended:
-                reason = error.message if error is not None else None
-                changes.end_attempt(
-                    connection, job_id, token, now=now, outcome=outcome, reason=reason
-                )
-            return ended
+            if job is None:
+                return False
+            reason = error.message if error is not None else None
+            changes.end_attempt(connection, job_id, token, now=now, outcome=outcome, reason=reason)
+            cost_book.enter(connection, job, now=now, images=len(images), charge=charge)
+            return True
 
         return await self._database.write(work)
 
@@ -274,20 +277,24 @@ class SqlJobStore:
         reason: str,
         now: float,
         checkpoint: str | None = None,
+        charge: Charge = NOTHING,
     ) -> bool:
+        charged = changes.charged(charge)
+
         def work(connection: Connection) -> bool:
-            canceled = changes.end(
+            job = changes.end(
                 connection,
-                changes.HELD_BUT_CANCELED,
+                changes.CANCELED_MEANWHILE,
                 job_id,
                 token=token,
                 status=JobStatus.CANCELED,
                 now=now,
+                **charged,
             )
-            if not canceled:
-                row = changes.change(
+            if job is None:
+                job = changes.change(
                     connection,
-                    changes.HELD,
+                    changes.ENDING,
                     job_id,
                     token=token,
                     status=JobStatus.QUEUED.value,
@@ -297,12 +304,14 @@ class SqlJobStore:
                     more_failures=int(outcome is AttemptOutcome.FAILED),
                     more_losses=int(outcome is AttemptOutcome.LOST),
                     checkpoint=checkpoint,
+                    **charged,
                 )
-                if row is None:
+                if job is None:
                     return False
                 event = NewEvent(EventKind.QUEUED, now, {"reason": reason})
-                changes.note(connection, job_id, row.last_event, event)
+                changes.note(connection, job_id, job.last_event, event)
             changes.end_attempt(connection, job_id, token, now=now, outcome=outcome, reason=reason)
+            cost_book.enter(connection, job, now=now, images=0, charge=charge)
             return True
 
         return await self._database.write(work)
@@ -317,7 +326,7 @@ class SqlJobStore:
                 now=now,
                 cancel_requested=True,
             )
-            if not ended:
+            if ended is None:
                 row = changes.change(
                     connection, changes.RUNNING_UNASKED, job_id, cancel_requested=True
                 )
@@ -329,16 +338,11 @@ class SqlJobStore:
         return await self._database.write(work)
 
     async def fail_queued(self, job_id: str, *, error: JobError, now: float) -> bool:
-        return await self._database.write(
-            lambda connection: changes.end(
-                connection,
-                changes.QUEUED,
-                job_id,
-                status=JobStatus.FAILED,
-                now=now,
-                error=error,
-            )
+        failed = JobStatus.FAILED
+        job = await self._database.write(
+            lambda c: changes.end(c, changes.QUEUED, job_id, status=failed, now=now, error=error)
         )
+        return job is not None
 
     async def redrive(self, job_id: str, *, now: float) -> Job | None:
         def work(connection: Connection) -> Row[Any] | None:

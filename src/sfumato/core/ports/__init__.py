@@ -9,6 +9,7 @@ changes nothing and answers False.
 from sfumato.core.ports.api_keys import ApiKeys
 from sfumato.core.ports.assignments import Assignment, Assignments, Progress, Revocation
 from sfumato.core.ports.clock import Clock
+from sfumato.core.ports.cost_book import CostBook
 from sfumato.core.ports.image_engine import DecodedImage, EncodedImage, ImageEngine, ImageTask, Slot
 from sfumato.core.ports.image_store import ImageStore, StoredObject
 from sfumato.core.ports.job_queue import (
@@ -52,6 +53,7 @@ __all__ = [
     "BytesProgress",
     "Change",
     "Clock",
+    "CostBook",
     "DecodedImage",
     "Delivery",
     "EncodedImage",

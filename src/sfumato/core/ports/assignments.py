@@ -87,18 +87,35 @@ class Assignments(Protocol):
         timings: Timings,
         notes: Sequence[str],
         recipe: Mapping[str, object],
+        gpu_seconds: float | None = None,
     ) -> bool:
-        """Store the recipe, finish the job, then acknowledge the ring. False: stale token."""
+        """Store the recipe, finish the job, then acknowledge the ring. False: stale token.
+
+        ``gpu_seconds``, here and below: for how long the device was busy with the attempt. None:
+        that was not measured; loading and denoising stand in for it.
+        """
         ...
 
-    async def fail(self, assignment: Assignment, error: JobError, *, retryable: bool) -> bool: ...
+    async def fail(
+        self,
+        assignment: Assignment,
+        error: JobError,
+        *,
+        retryable: bool,
+        gpu_seconds: float = 0.0,
+    ) -> bool: ...
 
-    async def canceled(self, assignment: Assignment) -> bool:
+    async def canceled(self, assignment: Assignment, *, gpu_seconds: float = 0.0) -> bool:
         """The worker has stopped a job whose cancel was asked for."""
         ...
 
     async def release(
-        self, assignment: Assignment, *, reason: str, checkpoint: Mapping[int, bytes]
+        self,
+        assignment: Assignment,
+        *,
+        reason: str,
+        checkpoint: Mapping[int, bytes],
+        gpu_seconds: float = 0.0,
     ) -> bool:
         """Give the job back, to be resumed by another worker."""
         ...

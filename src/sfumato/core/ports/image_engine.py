@@ -102,6 +102,7 @@ class DecodedImage:
         pixels: red, green and blue of 8 bits each, row by row.
         model_hash: identity of the weights that drew it.
         notes: as of its slot.
+        together: how many pictures were decoded at once: this one, and those that come after it.
     """
 
     task: ImageTask
@@ -110,6 +111,7 @@ class DecodedImage:
     pixels: bytes
     model_hash: str
     notes: tuple[str, ...] = ()
+    together: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from sfumato.core.charges import NOTHING, Charge
 from sfumato.core.events import Event, EventKind, NewEvent
 from sfumato.core.job import (
     Attempt,
@@ -136,10 +137,12 @@ class JobStore(Protocol):
         error: JobError | None = None,
         timings: Timings | None = None,
         notes: Sequence[str] = (),
+        charge: Charge = NOTHING,
     ) -> bool:
         """End a running attempt and its job, with the terminal event.
 
-        ``notes`` are added to those the job has. Previews in earlier events are dropped.
+        ``charge``, what the attempt took, is added to the job's and written into the book of
+        costs. ``notes`` are added to those the job has. Previews in earlier events are dropped.
         """
         ...
 
@@ -152,8 +155,11 @@ class JobStore(Protocol):
         reason: str,
         now: float,
         checkpoint: str | None = None,
+        charge: Charge = NOTHING,
     ) -> bool:
         """End a running attempt, not its job: back to ``queued``, with the reason in the event.
+
+        ``charge`` as for :meth:`finish`.
 
         ``failed`` counts in ``failures``, ``lost`` in ``losses``, ``released`` in neither.
         """
