@@ -46,13 +46,14 @@ def create_app(
         redoc_url=None,
     )
     app.state.context = context
-    # First, because a model's name may hold slashes: the native GET /v1/models/{name} takes all
-    # paths below it that are left.
+    # Routes are tried one by one: what is asked most often stands first.
+    for module in (native, worker, workers, webhooks, health):
+        app.include_router(module.router)
     for dialect in DIALECTS:
         app.include_router(dialect.router)
         dialect.install(app)
-    for module in (native, webhooks, workers, worker, worker_models, health):
-        app.include_router(module.router)
+    app.include_router(worker_models.router)
+    app.include_router(native.models_router)
     page.install(app)
     forms = {prefix: form for dialect in DIALECTS for prefix, form in dialect.forms.items()}
     problems.install(app, stopping=context.stopping, forms=forms)

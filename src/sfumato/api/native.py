@@ -44,10 +44,10 @@ _REDIRECT_SECONDS = 300
 _CATALOG_AGE = 1.0
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
-router = APIRouter(
-    prefix="/v1",
-    responses=PROBLEMS,
-)
+router = APIRouter(prefix="/v1", responses=PROBLEMS)
+#: Apart, because a model's name may hold slashes: this one takes all paths below ``/v1/models`` that
+#: are left, and must stand behind the dialects that have some there.
+models_router = APIRouter(prefix="/v1", responses=PROBLEMS)
 JobId = Annotated[str, Path(max_length=64, examples=["01k9zs6v7m3b8d0p1q2r3s4t5v"])]
 
 
@@ -255,7 +255,7 @@ def _knows(if_none_match: str | None, etag: str | None) -> bool:
     return etag in tags or "*" in tags
 
 
-@router.get("/models", tags=["models"])
+@models_router.get("/models", tags=["models"])
 async def list_models(
     context: Context,
     kind: Annotated[
@@ -276,7 +276,7 @@ async def list_models(
     )
 
 
-@router.get("/models/{name:path}", tags=["models"])
+@models_router.get("/models/{name:path}", tags=["models"])
 async def get_model(context: Context, name: str, kind: ModelKind = ModelKind.BASE) -> ModelView:
     """One model, with the words it knows."""
     await _refresh(context)

@@ -42,15 +42,15 @@ class SqliteDialect:
             poolclass=QueuePool,
             pool_size=1 if writer else 4,
             max_overflow=0,
+            # A reader's statements need no transaction around them, so there is nothing to reset.
+            pool_reset_on_return="rollback" if writer else None,
             # Errors quote parameters, and prompts are private.
             hide_parameters=True,
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
         )
-        # pysqlite would begin transactions of its own accord; ours begin where we say, and a
-        # writer's takes the lock at once, so that it can't fail half-way for want of it.
-        begin = "BEGIN IMMEDIATE" if writer else "BEGIN"
 
         def connected(connection: sqlite3.Connection, _record: object) -> None:
+            # pysqlite would begin transactions of its own accord.
             connection.isolation_level = None
             connection.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
             _use_wal(connection)
@@ -58,7 +58,8 @@ class SqliteDialect:
             connection.execute("PRAGMA synchronous = FULL")
 
         event.listen(engine, "connect", connected)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        if writer:
+            event.listen(engine, "begin", _begin)
         return engine
 
     @contextlib.contextmanager
@@ -104,6 +105,11 @@ class SqliteDialect:
 
     def may_pass(self, error: DBAPIError) -> bool:  # noqa: ARG002 - one writer has no rivals
         return False
+
+
+def _begin(connection: Connection) -> None:
+    """The lock is taken at once, so that a writer can't fail half-way for want of it."""
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 class ChangeCounter:
