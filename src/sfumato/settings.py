@@ -31,8 +31,18 @@ from sfumato.core.safety import Safety, SafetyRule
 
 _Port = Annotated[int, Field(ge=0, le=65535)]
 _Seconds = Annotated[float, Field(gt=0)]
-#: What the command line alone shows to others, and a port that is this process's own.
-_NOT_FOR_CHILDREN = frozenset(("server", "key", "internal_port"))
+#: What the command line alone shows to others, what a service alone lets in, and a port that is this
+#: process's own.
+_NOT_FOR_CHILDREN = frozenset(
+    (
+        "server",
+        "key",
+        "internal_port",
+        "bootstrap_api_key",
+        "bootstrap_scaling_key",
+        "bootstrap_worker_token",
+    )
+)
 _HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 
 
@@ -122,6 +132,14 @@ class Settings(BaseSettings):
     #: A worker's service, when that is elsewhere, and the token that it lets the worker in with.
     connect: str | None = None
     token: SecretStr | None = None
+
+    #: Secrets that were made elsewhere, to let in from the first start on: a key that may do
+    #: everything, one that may read the scaling figures, and a worker token for every runtime.
+    bootstrap_api_key: SecretStr | None = None
+    bootstrap_scaling_key: SecretStr | None = None
+    bootstrap_worker_token: SecretStr | None = None
+    #: For how long a start is tried again while the database, the queue or the bucket refuses.
+    start_timeout: Annotated[float, Field(ge=0)] = 0.0
 
     #: The service that the command line talks to, and the API key that it shows there.
     server: str | None = None

@@ -52,6 +52,12 @@ class ApiKeysContract:
         assert await keys.replace("k1", digest="ef" * 32) == replace(KEY, digest="ef" * 32)
         assert await keys.find(KEY.digest) is None
 
+    async def test_a_kept_key_is_made_once_and_stays_as_it_became(self, keys: ApiKeys) -> None:
+        await keys.keep(KEY)
+        await keys.revoke("k1", now=150.0)
+        await keys.keep(replace(KEY, id="k2", name="another"))
+        assert list(await keys.list()) == [replace(KEY, revoked_at=150.0)]
+
     async def test_only_a_known_key_is_changed(self, keys: ApiKeys) -> None:
         for change in (
             keys.get("k9"),

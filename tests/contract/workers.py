@@ -43,6 +43,14 @@ class WorkerTokensContract:
         assert await tokens.revoke("t1", now=160.0) == revoked
         assert await tokens.find(TOKEN.digest) == revoked
 
+    async def test_a_kept_token_gets_new_runtimes_and_nothing_else(
+        self, tokens: WorkerTokens
+    ) -> None:
+        await tokens.keep(TOKEN)
+        await tokens.revoke("t1", now=150.0)
+        await tokens.keep(replace(TOKEN, id="t2", name="another", runtimes=("new",)))
+        assert list(await tokens.list()) == [replace(TOKEN, runtimes=("new",), revoked_at=150.0)]
+
     async def test_only_a_known_token_is_revoked(self, tokens: WorkerTokens) -> None:
         with pytest.raises(NotFound, match="t9"):
             await tokens.revoke("t9", now=1.0)

@@ -47,6 +47,7 @@ class ScalingView(BaseModel):
 
     queued: int
     running: int
+    open: int = Field(description="Both together. With a worker a job, the workers to have.")
     desired: int = Field(description="Workers that the open jobs ask for.")
     oldest_seconds: float = Field(
         description="How long the oldest queued job has waited; 0 when none does."
@@ -66,5 +67,7 @@ async def get_scaling(
     context: Context, runtime: Annotated[str, Path(max_length=200)]
 ) -> ScalingView:
     """How many jobs of a runtime are open, and how many workers they ask for."""
-    context.caller.check(Scope.READ_ALL)
-    return ScalingView(**asdict(await context.scaling.of(runtime)))
+    if not context.caller.may(Scope.SCALING):
+        context.caller.check(Scope.READ_ALL)
+    signal = await context.scaling.of(runtime)
+    return ScalingView(**asdict(signal), open=signal.open)

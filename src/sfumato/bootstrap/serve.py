@@ -18,11 +18,13 @@ from sfumato.api.context import ApiContext, RemoteParts
 from sfumato.api.dialects import aws, render
 from sfumato.api.schemas import RuntimeReport
 from sfumato.api.workers import LISTED_SECONDS
+from sfumato.bootstrap.credentials import keep_credentials
 from sfumato.bootstrap.folder import hold
 from sfumato.bootstrap.listening import listen
 from sfumato.bootstrap.logs import configure_logging
-from sfumato.bootstrap.parts import Parts, open_parts, submission_of
+from sfumato.bootstrap.parts import Parts, submission_of
 from sfumato.bootstrap.remote_service import open_remote
+from sfumato.bootstrap.starting import open_parts_patiently
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
 from sfumato.bootstrap.tasks import open_task_sink
 from sfumato.core.errors import SfumatoError, StartupRefused
@@ -90,7 +92,11 @@ async def _serve(
     *,
     exit_with_stdin: bool,
 ) -> None:
-    async with open_parts(settings, clock=clock) as parts, open_task_sink(settings) as tasks:
+    async with (
+        open_parts_patiently(settings, clock=clock) as parts,
+        open_task_sink(settings) as tasks,
+    ):
+        await keep_credentials(settings, parts)
         pool = ProcessWorkerPool(worker_command, environment=settings.for_child())
         recovery = Recovery(
             store=parts.store,

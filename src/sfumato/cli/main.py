@@ -11,6 +11,7 @@ import sfumato
 from sfumato.cli import (
     batch,
     completion,
+    database,
     generate,
     jobs,
     keys,
@@ -60,6 +61,7 @@ app.command(epilog="Example: sfumato worker --data ~/sfumato --idle-timeout 60")
 app.command(epilog="Example: sfumato doctor --json")(service.doctor)
 app.command(epilog="Example: sfumato version")(service.version)
 app.command(epilog="Example: sfumato completion bash")(completion.completion)
+app.add_typer(database.app, name="database")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")

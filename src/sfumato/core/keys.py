@@ -16,6 +16,7 @@ class Scope(StrEnum):
     GENERATE = "generate"  #: make jobs
     READ_OWN = "read-own"  #: see and take back its own jobs
     READ_ALL = "read-all"  #: see everybody's jobs, the workers and the scaling figures
+    SCALING = "scaling"  #: see the scaling figures, and nothing else: for an autoscaler
     MODELS = "models"  #: add models and take them away
     ADMIN = "admin"  #: everything, keys included
 

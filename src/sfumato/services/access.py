@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -19,6 +20,8 @@ from sfumato.core.webhooks import Webhook
 #: How a key begins: told apart from other secrets by people, and by scanners for leaked ones.
 KEY_PREFIX = "sfk_"
 _KEY_BYTES = 32
+#: What follows the beginning: as long as ours, or longer.
+_RANDOM_PART = r"[A-Za-z0-9_-]{40,200}"
 #: A key's last use is written down once in so many seconds.
 _NOTE_USE_EVERY = 60.0
 MAX_KEY_NAME = 100
@@ -79,6 +82,22 @@ class Access:
         )
         await self._keys.create(key)
         return key, secret
+
+    async def keep(self, secret: str, *, name: str, scopes: Iterable[Scope]) -> None:
+        """Let in whoever shows a secret that was made elsewhere; one that is known stays as it is,
+        revoked where it was revoked.
+
+        Raises ``InvalidRequest``, which does not quote it.
+        """
+        check_secret(secret, KEY_PREFIX)
+        key = ApiKey(
+            id=secrets.token_hex(6),
+            name=name,
+            digest=_digest(secret),
+            scopes=frozenset(scopes),
+            created_at=self._clock.now(),
+        )
+        await self._keys.keep(key)
 
     async def list(self) -> Sequence[ApiKey]:
         """Every key, oldest first."""
@@ -208,6 +227,15 @@ def _check(limits: KeyLimits) -> None:
             raise InvalidRequest(f"{name} is {value}.", field=name, accepted="a number above 0")
     if limits.burst < 1:
         raise InvalidRequest(f"burst is {limits.burst}.", field="burst", accepted="at least 1")
+
+
+def check_secret(secret: str, prefix: str) -> None:
+    """Raises ``InvalidRequest`` for a secret that could be guessed, or is none of ours."""
+    if re.fullmatch(re.escape(prefix) + _RANDOM_PART, secret) is None:
+        raise InvalidRequest(
+            "A secret from elsewhere must be as good as one of ours. This one is not repeated here.",
+            accepted=f"{prefix} and 40 to 200 random letters, digits, - and _",
+        )
 
 
 def _new_secret() -> str:

@@ -15,6 +15,7 @@ from sfumato.core.errors import (
 )
 from sfumato.core.job import AttemptOutcome, Job, JobStatus
 from sfumato.core.ports import Clock, JobQueue, JobStore, WorkerToken, WorkerTokens
+from sfumato.services.access import check_secret
 from sfumato.services.doorbell import ring
 
 #: How a token begins: told apart from other keys by people, and by scanners for leaked secrets.
@@ -82,6 +83,22 @@ class WorkerAccess:
         )
         await self._tokens.create(token)
         return token, secret
+
+    async def keep(self, secret: str, *, name: str) -> None:
+        """Let in, for every runtime, workers that show a secret that was made elsewhere; one that
+        was revoked stays so.
+
+        Raises ``InvalidRequest``, which does not quote it.
+        """
+        check_secret(secret, TOKEN_PREFIX)
+        token = WorkerToken(
+            id=secrets.token_hex(6),
+            name=name,
+            digest=_digest(secret),
+            runtimes=tuple(self._runtimes),
+            created_at=self._clock.now(),
+        )
+        await self._tokens.keep(token)
 
     async def list(self) -> Sequence[WorkerToken]:
         """Every token, oldest first."""

@@ -56,6 +56,7 @@ def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in every_command()} == {
         *("", "generate", "batch", "reproduce", "serve", "worker", "doctor", "version"),
         "completion",
+        *("database", "database migrate"),
         *("jobs", "jobs list", "jobs show", "jobs cancel"),
         *("keys", "keys create", "keys list", "keys revoke", "keys rotate"),
         *("models", "models list", "models show", "models add", "models remove"),

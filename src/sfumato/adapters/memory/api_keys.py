@@ -18,6 +18,10 @@ class MemoryApiKeys:
     async def create(self, key: ApiKey) -> None:
         self._keys[key.id] = key
 
+    async def keep(self, key: ApiKey) -> None:
+        if await self.find(key.digest) is None:
+            await self.create(key)
+
     async def find(self, digest: str) -> ApiKey | None:
         return next((key for key in self._keys.values() if key.digest == digest), None)
 

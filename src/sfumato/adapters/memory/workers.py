@@ -18,6 +18,10 @@ class MemoryWorkerTokens:
     async def create(self, token: WorkerToken) -> None:
         self._tokens[token.id] = token
 
+    async def keep(self, token: WorkerToken) -> None:
+        known = await self.find(token.digest)
+        await self.create(token if known is None else replace(known, runtimes=token.runtimes))
+
     async def find(self, digest: str) -> WorkerToken | None:
         return next((token for token in self._tokens.values() if token.digest == digest), None)
 

@@ -36,19 +36,11 @@ class SqlApiKeys:
         self._database = database
 
     async def create(self, key: ApiKey) -> None:
-        values = {
-            "id": key.id,
-            "name": key.name,
-            "digest": key.digest,
-            "scopes": json.dumps(sorted(key.scopes)),
-            "models": json.dumps(key.models),
-            "runtimes": json.dumps(key.runtimes),
-            "limits": json.dumps(asdict(key.limits)),
-            "created_at": key.created_at,
-            "expires_at": key.expires_at,
-            "webhook": None if key.webhook is None else json.dumps(key.webhook.as_dict()),
-        }
-        await self._database.write(lambda c: c.execute(keys.insert(), values))
+        await self._database.write(lambda c: c.execute(keys.insert(), _values_of(key)))
+
+    async def keep(self, key: ApiKey) -> None:
+        statement = self._database.insert(keys).on_conflict_do_nothing(index_elements=["digest"])
+        await self._database.write(lambda c: c.execute(statement, _values_of(key)))
 
     async def find(self, digest: str) -> ApiKey | None:
         row = await self._database.read(
@@ -86,6 +78,21 @@ def _row(connection: Connection, key_id: str) -> Row[Any]:
     if row is None:
         raise NotFound(f"There is no key {key_id!r}.")
     return row
+
+
+def _values_of(key: ApiKey) -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "digest": key.digest,
+        "scopes": json.dumps(sorted(key.scopes)),
+        "models": json.dumps(key.models),
+        "runtimes": json.dumps(key.runtimes),
+        "limits": json.dumps(asdict(key.limits)),
+        "created_at": key.created_at,
+        "expires_at": key.expires_at,
+        "webhook": None if key.webhook is None else json.dumps(key.webhook.as_dict()),
+    }
 
 
 def _key_of(row: Row[Any]) -> ApiKey:

@@ -31,15 +31,14 @@ class SqlWorkerTokens:
         self._database = database
 
     async def create(self, token: WorkerToken) -> None:
-        values = {
-            "id": token.id,
-            "name": token.name,
-            "digest": token.digest,
-            "runtimes": json.dumps(token.runtimes),
-            "created_at": token.created_at,
-            "expires_at": token.expires_at,
-        }
-        await self._database.write(lambda c: c.execute(tokens.insert(), values))
+        await self._database.write(lambda c: c.execute(tokens.insert(), _values_of(token)))
+
+    async def keep(self, token: WorkerToken) -> None:
+        insert = self._database.insert(tokens)
+        statement = insert.on_conflict_do_update(
+            index_elements=["digest"], set_={"runtimes": insert.excluded.runtimes}
+        )
+        await self._database.write(lambda c: c.execute(statement, _values_of(token)))
 
     async def find(self, digest: str) -> WorkerToken | None:
         row = await self._database.read(
@@ -64,6 +63,17 @@ class SqlWorkerTokens:
     async def note_use(self, token_id: str, *, now: float) -> None:
         values = {"wanted": token_id, "now": now}
         await self._database.write(lambda c: c.execute(_USED, values), durable=False)
+
+
+def _values_of(token: WorkerToken) -> dict[str, Any]:
+    return {
+        "id": token.id,
+        "name": token.name,
+        "digest": token.digest,
+        "runtimes": json.dumps(token.runtimes),
+        "created_at": token.created_at,
+        "expires_at": token.expires_at,
+    }
 
 
 def _token_of(row: Row[Any]) -> WorkerToken:

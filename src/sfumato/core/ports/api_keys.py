@@ -11,6 +11,10 @@ from sfumato.core.keys import ApiKey
 class ApiKeys(Protocol):
     async def create(self, key: ApiKey) -> None: ...
 
+    async def keep(self, key: ApiKey) -> None:
+        """As :meth:`create`; but nothing where there is a key of that digest, a revoked one too."""
+        ...
+
     async def find(self, digest: str) -> ApiKey | None:
         """The key of that digest, also one that has expired or was revoked."""
         ...

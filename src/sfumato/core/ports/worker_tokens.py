@@ -32,6 +32,11 @@ class WorkerToken:
 class WorkerTokens(Protocol):
     async def create(self, token: WorkerToken) -> None: ...
 
+    async def keep(self, token: WorkerToken) -> None:
+        """As :meth:`create`; where there is a token of that digest, a revoked one too, it is given
+        these runtimes and otherwise left as it is."""
+        ...
+
     async def find(self, digest: str) -> WorkerToken | None:
         """The token of that digest, also one that has expired or was revoked."""
         ...
