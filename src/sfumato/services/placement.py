@@ -43,6 +43,11 @@ class ScalingSignal:
     desired: int
     oldest_seconds: float
 
+    @property
+    def open(self) -> int:
+        """Jobs that wait or run: with a worker a job, how many workers there should be."""
+        return self.queued + self.running
+
 
 class Scaling:
     """The scaling signal, the same whatever the broker: it comes from the job store.

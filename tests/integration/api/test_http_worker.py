@@ -13,7 +13,7 @@ import pytest
 
 from sfumato.core.job import AttemptOutcome, JobStatus
 from tests.integration.api.serving import ask, context_of, create_app, serving
-from tests.support.parts import House, open_house
+from tests.support.parts import House
 
 PNG = b"\x89PNG picture"
 
@@ -40,12 +40,6 @@ class Caller:
         assert answer.status_code == 200, answer.text
         job = answer.json()["job"]
         return f"/jobs/{job['id']}/{job['attempt']}"
-
-
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with open_house() as house:
-        yield house
 
 
 @pytest.fixture
@@ -313,6 +307,6 @@ async def test_the_scaling_signal_counts_jobs_and_workers(house: House, caller: 
     await caller.claim()
     signal = (await caller.http.get("/v1/scaling/default")).json()
     assert signal.pop("oldest_seconds") >= 0
-    assert signal == {"queued": 17, "running": 1, "desired": 1}
+    assert signal == {"queued": 17, "running": 1, "open": 18, "desired": 1}
     unknown = await caller.http.get("/v1/scaling/none")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")

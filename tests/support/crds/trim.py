@@ -20,6 +20,7 @@ import yaml
 #: The kinds that our manifests use, each in the version that they use.
 KINDS = {
     ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+    ("karpenter.k8s.aws", "v1", "EC2NodeClass"),
     ("karpenter.sh", "v1", "NodePool"),
     ("karpenter.sh", "v1alpha1", "NodeOverlay"),
     ("keda.sh", "v1alpha1", "ScaledJob"),

@@ -40,14 +40,18 @@ http://{{ include "sfumato.fullname" . }}-seaweedfs.{{ .Release.Namespace }}.svc
 {{- end -}}
 {{- end -}}
 
-{{/* The runtimes as the service's settings name them. */}}
+{{/* The runtimes as the service's settings name them: those whose workers take jobs from it. */}}
 {{- define "sfumato.runtimesSetting" -}}
 {{- $all := list -}}
 {{- range .Values.runtimes -}}
+{{- $runtime := mustMergeOverwrite (deepCopy $.Values.workers) . -}}
+{{- if eq (include "sfumato.runtime.component" (dict "runtime" $runtime)) "worker" -}}
 {{- $one := dict "name" .name -}}
-{{- with .models }}{{ $_ := set $one "models" . }}{{ end -}}
-{{- if not (kindIs "invalid" .maxWorkers) }}{{ $_ := set $one "max_workers" (int .maxWorkers) }}{{ end -}}
+{{- with $runtime.models }}{{ $_ := set $one "models" . }}{{ end -}}
+{{- with $runtime.gpu.class }}{{ $_ := set $one "gpu_class" . }}{{ end -}}
+{{- if not (kindIs "invalid" $runtime.gpuHourPrice) }}{{ $_ := set $one "gpu_hour_price" $runtime.gpuHourPrice }}{{ end -}}
 {{- $all = append $all $one -}}
+{{- end -}}
 {{- end -}}
 {{- $all | toJson -}}
 {{- end -}}

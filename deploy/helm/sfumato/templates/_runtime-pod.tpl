@@ -162,5 +162,6 @@ volumes:
   value: "true"
 - name: SFUMATO_IDLE_TIMEOUT
   value: "86400"
-{{ include "sfumato.runtime.env" . }}
+{{- /* Knative's own container has 9090 in every pod. */}}
+{{ include "sfumato.runtime.env" . | replace "\"9090\"" "\"9190\"" }}
 {{- end -}}

@@ -15,7 +15,7 @@
     activationTargetValue: "0"
     authMode: bearer
   {{- else if eq $trigger.type "rabbitmq" }}
-  {{- if not $trigger.existingSecret.name }}
+  {{- if not (or $trigger.existingSecret.name .root.Values.rabbitmq.enabled) }}
   {{- fail (printf "%sKEDA asks RabbitMQ's management API. trigger.existingSecret.name is a Secret with its URL, as http://user:password@rabbitmq:15672/vhost." $at) }}
   {{- end }}
   metadata:
@@ -67,6 +67,9 @@
 {{- $secret = dict "parameter" "token" "name" (include "sfumato.credentialsSecretName" .root) "key" "scaling-key" -}}
 {{- else if eq $trigger.type "rabbitmq" -}}
 {{- $_ := set $secret "parameter" "host" -}}
+{{- if not $secret.name -}}
+{{- $secret = dict "parameter" "host" "name" (include "sfumato.queueSecretName" .root) "key" "management-url" -}}
+{{- end -}}
 {{- else if eq $trigger.type "postgresql" -}}
 {{- $_ := set $secret "parameter" "connection" -}}
 {{- if not $secret.name -}}

@@ -45,9 +45,24 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Beginning of the names of a runtime's objects; Knative puts "-00001-deployment" behind it. */}}
+{{/* Beginning of the names of a runtime's objects: 52 characters, for Knative and KServe put theirs behind. */}}
 {{- define "sfumato.runtime.name" -}}
-{{- printf "%s-%s" (include "sfumato.fullname" .root) .runtime.name | trunc 52 | trimSuffix "-" -}}
+{{- $name := printf "%s-%s-%s" (include "sfumato.fullname" .root) (include "sfumato.runtime.component" .) .runtime.name -}}
+{{- include "sfumato.shortened" (dict "name" $name "length" 52) -}}
+{{- end -}}
+
+{{/* A name of at most so many characters, that no other is shortened to. (dict "name" … "length" …) */}}
+{{- define "sfumato.shortened" -}}
+{{- if gt (len .name) (int .length) -}}
+{{- printf "%s-%s" (trunc (sub .length 9 | int) .name | trimSuffix "-") (sha256sum .name | trunc 8) -}}
+{{- else -}}
+{{- .name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Beginning of the names of objects that no namespace holds. */}}
+{{- define "sfumato.clusterwideName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "sfumato.fullname" .) | trimPrefix "-" -}}
 {{- end -}}
 
 {{/* worker: takes jobs. server: answers calls, and has its worker within. */}}
@@ -171,7 +186,7 @@ topologySpreadConstraints:
       matchLabels: {{- include "sfumato.runtime.selectorLabels" . | nindent 8 }}
 {{- end }}
 {{- with .runtime.priority }}
-priorityClassName: {{ if has . (list "interactive" "batch") }}{{ include "sfumato.fullname" $.root }}-{{ . }}{{ else }}{{ . }}{{ end }}
+priorityClassName: {{ if has . (list "interactive" "batch") }}{{ include "sfumato.clusterwideName" $.root }}-{{ . }}{{ else }}{{ . }}{{ end }}
 {{- end }}
 {{- with .runtime.runtimeClassName }}
 runtimeClassName: {{ . }}
