@@ -21,6 +21,7 @@ from sfumato.adapters.models.reader import CatalogModelReader
 from sfumato.adapters.web_client import GuardedWebClient
 from sfumato.api.context import RemoteParts
 from sfumato.bootstrap.parts import SystemClock
+from sfumato.core.charges import Prices
 from sfumato.core.finding import choose_model
 from sfumato.core.job import Job
 from sfumato.core.models import ModelDefaults, ModelInfo, ModelKind, ModelLayout
@@ -77,6 +78,7 @@ class House:
     queue: JobQueue = field(default_factory=lambda: MemoryJobQueue(SystemClock()))
     images: ImageStore = field(default_factory=MemoryImageStore)
     remembers: bool = False
+    prices: Prices = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.watcher = JobWatcher(self.store)
@@ -140,6 +142,7 @@ class House:
             policy=RetryPolicy(first_backoff=0.01),
             reads_inputs=reads_inputs,
             results=self.results,
+            prices=self.prices,
         )
 
     def remote(self, *, lease: float = 30.0) -> RemoteParts:
@@ -204,9 +207,7 @@ class House:
 
 
 @contextlib.asynccontextmanager
-async def open_house(
-    *models: ModelInfo, **parts: JobStore | JobQueue | ImageStore | bool
-) -> AsyncIterator[House]:
+async def open_house(*models: ModelInfo, **parts: object) -> AsyncIterator[House]:
     house = House(catalog=ListCatalog(models or (MODEL,)), **parts)  # type: ignore[arg-type]
     async with house.watcher, house.web:
         yield house

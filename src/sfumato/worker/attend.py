@@ -16,12 +16,14 @@ from sfumato.worker.bringing import Bringing
 from sfumato.worker.engine_thread import EngineThread
 from sfumato.worker.run import (
     Admitted,
+    Dropped,
     Exported,
     Failed,
     ImageReady,
     JobRun,
     Loading,
     ProgressMade,
+    Report,
 )
 
 log = logging.getLogger(__name__)
@@ -47,6 +49,8 @@ class Attendance:
     clock: Clock
     starting: float
     _bringing: Bringing | None = None
+    #: Writes how a job ends that is stopped before it is done, once the engine has let go of it.
+    _end: Callable[[], Awaitable[bool]] | None = None
     _loading: bool = False
     _admitted_at: float = 0.0
     _rendered_at: float = 0.0
@@ -94,7 +98,7 @@ class Attendance:
     async def _handle(self) -> bool:
         """Carry out one report; True when the job has ended for this worker."""
         assignments, assignment = self.assignments, self.run.assignment
-        match await self.run.mailbox.get():
+        match await self._next_report():
             case Loading():
                 self._loading = True
                 await self._tell_loading()
@@ -107,24 +111,52 @@ class Attendance:
             case Failed(error):
                 await self._persist(
                     lambda: assignments.fail(
-                        assignment, JobError.of(error), retryable=error.retryable
+                        assignment,
+                        JobError.of(error),
+                        retryable=error.retryable,
+                        gpu_seconds=self.run.gpu_seconds,
                     )
                 )
                 return True
             case Exported(slots):
                 reason = "its worker is shutting down"
                 await self._persist(
-                    lambda: assignments.release(assignment, reason=reason, checkpoint=slots)
+                    lambda: assignments.release(
+                        assignment,
+                        reason=reason,
+                        checkpoint=slots,
+                        gpu_seconds=self.run.gpu_seconds,
+                    )
                 )
                 return True
-            case Revocation.CANCELED:
-                self.engine.drop(self.run)
-                await self._persist(lambda: assignments.canceled(assignment))
-                return True
-            case Revocation.LOST:
-                log.warning("job %s is no longer ours; dropped", self.run.job_id)
+            case Revocation() as revocation:
+                return self._revoked(revocation)
+            case Dropped():
+                if self._end is not None:
+                    await self._persist(self._end)
                 return True
         return False
+
+    async def _next_report(self) -> Report:
+        """What the engine had to say of a job that is being stopped no longer counts."""
+        while True:
+            report = await self.run.mailbox.get()
+            if self._end is None or isinstance(report, Dropped):
+                return report
+
+    def _revoked(self, revocation: Revocation) -> bool:
+        """Whether nothing is left to do for the job."""
+        if revocation is Revocation.LOST:
+            log.warning("job %s is no longer ours; dropped", self.run.job_id)
+            return True
+        assignment, run = self.run.assignment, self.run
+        self._stop(lambda: self.assignments.canceled(assignment, gpu_seconds=run.gpu_seconds))
+        return False
+
+    def _stop(self, end: Callable[[], Awaitable[bool]]) -> None:
+        """Take the job out of the batch, then write its end: by then it is known what it took."""
+        self._end = end
+        self.engine.drop(self.run)
 
     async def _tell_loading(self) -> None:
         try:
@@ -148,8 +180,12 @@ class Attendance:
             record = await self._persist(lambda: assignments.store(assignment, ready.image))
         except StorageFull as error:
             full = JobError.of(error)
-            await self._persist(lambda: assignments.fail(assignment, full, retryable=False))
-            return True
+            self._stop(
+                lambda: assignments.fail(
+                    assignment, full, retryable=False, gpu_seconds=self.run.gpu_seconds
+                )
+            )
+            return False
         self._records[record.index] = record
         self._recipes[record.index] = ready.image.recipe
         if len(self._records) < assignment.job.request.num_images:
@@ -158,7 +194,12 @@ class Attendance:
         recipe = {"images": [self._recipes[index] for index in sorted(self._recipes)]}
         await self._persist(
             lambda: assignments.complete(
-                assignment, images, timings=self._timings(), notes=self._notes, recipe=recipe
+                assignment,
+                images,
+                timings=self._timings(),
+                notes=self._notes,
+                recipe=recipe,
+                gpu_seconds=self.run.gpu_seconds,
             )
         )
         return True

@@ -8,8 +8,9 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 from sfumato.core.errors import EngineError, EngineFailure, OutOfMemory, SfumatoError
@@ -18,8 +19,18 @@ from sfumato.worker.admission import AdmissionOrder
 from sfumato.worker.batcher import StepBatcher
 from sfumato.worker.encoders import Encoders
 from sfumato.worker.health import EngineHealth
+from sfumato.worker.metering import DeviceMeter, Share
 from sfumato.worker.row_caps import RowCaps
-from sfumato.worker.run import Admitted, Exported, Failed, ImageReady, JobRun, Loading, Report
+from sfumato.worker.run import (
+    Admitted,
+    Dropped,
+    Exported,
+    Failed,
+    ImageReady,
+    JobRun,
+    Loading,
+    Report,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +77,7 @@ class EngineThread:
         self._make_engine = make_engine
         self._on_loaded = on_loaded
         self._clock = clock
+        self._meter = DeviceMeter(clock.monotonic)
         self._health = health or EngineHealth(clock.monotonic)
         self._report_interval = report_interval
         self._preview_interval = preview_interval
@@ -94,8 +106,8 @@ class EngineThread:
         self._inbox.put(lambda: self._waiting.add(run))
 
     def drop(self, run: JobRun) -> None:
-        """Take a job out of the batch before its next step."""
-        self._inbox.put(lambda: self._forget(run))
+        """Take a job out of the batch before its next step; ``Dropped`` tells that it is out."""
+        self._inbox.put(lambda: self._drop(run))
 
     def export(self, run: JobRun) -> None:
         """Take a job out of the batch and post its state as ``Exported``."""
@@ -173,7 +185,8 @@ class EngineThread:
             if run not in prepared:
                 together = self._waiting.ready(self._engine.loaded())[:_PREPARED_TOGETHER]
                 if len(together) > 1:  # all pictures of a job have its prompts
-                    self._engine.prepare([each.tasks()[0] for each in together])
+                    with self._meter.charging([Share(each) for each in together]):
+                        self._engine.prepare([each.tasks()[0] for each in together])
                 prepared.update(together)
             self._waiting.remove(run)
             self._admit(run)
@@ -191,9 +204,10 @@ class EngineThread:
             if not all(model.name in before for model in run.models):
                 self._post(run, Loading())
             own: set[str] = set()
-            for model in run.models:
-                self._engine.load(model, in_use=in_use | own)
-                own.add(model.name)
+            with self._meter.charging([Share(run)]):
+                for model in run.models:
+                    self._engine.load(model, in_use=in_use | own)
+                    own.add(model.name)
         except OutOfMemory as error:
             if in_use:
                 log.info("job %s waits until others have ended: %s", run.job_id, error)
@@ -217,10 +231,15 @@ class EngineThread:
         if run.job_id in self._members:  # an attempt that was lost, and came back to this worker
             self._forget(self._members[run.job_id].run)
         member = self._members[run.job_id] = _Member(run)
-        error = self._failure_of(lambda: self._enter(member))
+
+        def enter() -> None:
+            with self._meter.charging([Share(run)]):
+                self._enter(member)
+
+        error = self._failure_of(enter)
         # What a request names beside its models is read now, and may need their room.
         if isinstance(error, OutOfMemory) and self._make_room():
-            error = self._failure_of(lambda: self._enter(member))
+            error = self._failure_of(enter)
         if error is not None:
             self._fail(run, error)
             return
@@ -253,12 +272,18 @@ class EngineThread:
             return
         self._health.pulse.beat()
         key, rows = batch[0].batch_key, sum(slot.rows for slot in batch)
+        shares = [Share(self._run_of(slot), slot.rows) for slot in batch]
+
+        def take() -> None:
+            with self._meter.charging(shares):
+                self._engine.step(batch)
+
         before = [slot.step for slot in batch]
-        error = self._failure_of(lambda: self._engine.step(batch))
+        error = self._failure_of(take)
         if isinstance(error, OutOfMemory):
             self._caps.failed(key, rows)
             if len(batch) == 1 and self._make_room():
-                error = self._failure_of(lambda: self._engine.step(batch))
+                error = self._failure_of(take)
         if error is not None:
             if len(batch) == 1:
                 self._fail(self._members[batch[0].task.job_id].run, error)
@@ -286,6 +311,9 @@ class EngineThread:
             return error
         return None
 
+    def _run_of(self, slot: Slot) -> JobRun:
+        return self._members[slot.task.job_id].run
+
     def _make_room(self) -> bool:
         """Let go of the models that nobody in the batch uses."""
         if not self._engine.make_room(in_use=self._in_use()):
@@ -309,7 +337,8 @@ class EngineThread:
 
     def _preview(self, slot: Slot) -> str | None:
         try:
-            return self._engine.preview(slot)
+            with self._meter.charging([Share(self._run_of(slot))]):
+                return self._engine.preview(slot)
         except EngineError as error:
             log.warning("job %s goes on without a preview: %s", slot.task.job_id, error)
             return None
@@ -321,7 +350,7 @@ class EngineThread:
         left = deque(slots)
 
         def decode() -> None:
-            for image in self._engine.decode(tuple(left)) if left else ():
+            for image in self._decoded(left):
                 self._health.pulse.beat()
                 self._encode(left.popleft(), image)
 
@@ -337,6 +366,20 @@ class EngineThread:
         for slot in left:
             if slot.task.job_id in self._members:
                 self._decode([slot])
+
+    def _decoded(self, left: deque[Slot]) -> Iterator[DecodedImage]:
+        """The pictures of the slots, which the caller takes away one by one. What it takes to decode
+        some together is shared by them."""
+        images = self._engine.decode(tuple(left))
+        while left:
+            began, together = self._meter.now(), len(left)
+            try:
+                image = next(images)
+                together = image.together
+            finally:
+                sharing = [Share(self._run_of(slot)) for slot in islice(left, together)]
+                self._meter.charge(self._meter.now() - began, sharing)
+            yield image
 
     def _encode(self, slot: Slot, image: DecodedImage) -> None:
         """In a thread of its own, unless there is nothing else to do for this one."""
@@ -366,7 +409,8 @@ class EngineThread:
         ours = member is not None and member.run is run
         under_way = [slot for slot in member.slots if slot.step > 0] if member and ours else []
         try:
-            slots = {slot.task.index: self._engine.export(slot) for slot in under_way}
+            with self._meter.charging([Share(run)]):
+                slots = {slot.task.index: self._engine.export(slot) for slot in under_way}
         except EngineError as error:
             log.warning("job %s: its state could not be kept: %s", run.job_id, error)
             slots = {}
@@ -379,6 +423,10 @@ class EngineThread:
             error = EngineFailure(f"{type(error).__name__}: {error}")
         self._forget(run)
         self._post(run, Failed(error))
+
+    def _drop(self, run: JobRun) -> None:
+        self._forget(run)
+        self._post(run, Dropped())
 
     def _forget(self, run: JobRun) -> None:
         """Take a run out of the batch, or of those that wait; a later run of its job stays."""
