@@ -12,6 +12,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from sfumato.api.complaints import complaint, kind_of
 from sfumato.api.problems import BodyTooLarge, InvalidJson, UnsupportedMediaType
 from sfumato.core.errors import InvalidRequest
 
@@ -21,18 +22,6 @@ MAX_DEPTH = 32
 
 Model = TypeVar("Model", bound=BaseModel)
 Buffer = bytes | bytearray | memoryview
-
-#: pydantic's name of a type error -> what would have been right.
-_EXPECTED = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "dict_type": "a JSON object",
-    "model_type": "a JSON object",
-    "model_attributes_type": "a JSON object",
-    "list_type": "a list",
-    "bool_type": "true or false",
-}
 
 
 async def read_json(request: Request, model: type[Model], *, limit: int = MAX_BODY_BYTES) -> Model:
@@ -108,10 +97,14 @@ def loads(body: Buffer) -> Any:
 
 def loads_object(body: Buffer) -> dict[str, Any]:
     """:func:`loads`, of an object. Raises ``InvalidRequest`` for anything else."""
-    data = loads(body)
+    return as_object(loads(body))
+
+
+def as_object(data: Any, *, accepted: str = "a JSON object") -> dict[str, Any]:
+    """What :func:`loads` read, if that is an object. Raises ``InvalidRequest``."""
     if not isinstance(data, dict):
         raise InvalidRequest(
-            f"The body is {_kind(data)}; it must be a JSON object.", accepted="a JSON object"
+            f"The body is {kind_of(data)}; it must be a JSON object.", accepted=accepted
         )
     return data
 
@@ -178,23 +171,13 @@ def _unknown_field(name: str, model: type[BaseModel], *, within: str = "") -> In
 
 
 def _refusal(error: ErrorDetails, model: type[BaseModel]) -> InvalidRequest:
-    """pydantic's first complaint, in our words: it never quotes the value, which may be a prompt."""
+    """pydantic's first complaint, with what would have been right."""
     *within, last = error["loc"]
-    name, kind = ".".join(map(str, error["loc"])), error["type"]
+    name = ".".join(map(str, error["loc"]))
     part, accepted = _described(error["loc"], model)
-    if kind == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         return _unknown_field(str(last), part, within=".".join(map(str, within)) + ".")
-    if kind == "missing":
-        message = f"{name} is missing."
-    elif kind == "string_too_long":
-        message = f"{name} is longer than {error['ctx']['max_length']} characters."
-    elif kind == "enum":
-        message = f"{name} must be {error['ctx']['expected']}."
-    elif kind in _EXPECTED:
-        message = f"{name} must be {_EXPECTED[kind]}, not {_kind(error['input'])}."
-    else:
-        message = f"{name}: {error['msg']}."
-    return InvalidRequest(message, field=name, accepted=accepted)
+    return InvalidRequest(complaint(error, name), field=name, accepted=accepted)
 
 
 def _described(
@@ -216,17 +199,3 @@ def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     for each in (annotation, *get_args(annotation)):
         if isinstance(each, type) and issubclass(each, BaseModel):
             yield each
-
-
-def _kind(value: object) -> str:
-    """What JSON calls it."""
-    if value is None:
-        return "null"
-    kinds = {
-        bool: "true or false",
-        str: "text",
-        dict: "an object",
-        list: "a list",
-        float: "a number with a fraction",
-    }
-    return kinds.get(type(value), "a number")

@@ -14,17 +14,19 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sfumato.api.complaints import complaint
 from sfumato.core import errors
 
 log = logging.getLogger(__name__)
@@ -135,6 +137,14 @@ class Refusal:
             headers=headers_of(error),
         )
 
+    @property
+    def sentence(self) -> str:
+        """What was wrong and what would be right, for an API that has one text for both."""
+        if not self.accepted:
+            return self.detail
+        choices = self.accepted if isinstance(self.accepted, str) else ", ".join(self.accepted)
+        return f"{self.detail} Accepted: {choices.rstrip('.')}."
+
 
 #: The form that an API's errors have on the wire.
 Form = Callable[[Refusal], Response]
@@ -204,7 +214,7 @@ def _invalid_parameter(_request: Request, error: RequestValidationError) -> Refu
     return Refusal(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         code=errors.InvalidRequest.code,
-        detail=f"{name}: {first['msg']}.",
+        detail=complaint(cast(ErrorDetails, first), name),
         field=name,
         accepted=str(expected) if expected is not None else None,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -19,20 +19,8 @@ from sfumato.core.webhooks import Webhook, told_as
 from sfumato.engine.fake import FakeEngine
 from tests.integration.api.serving import context_of, serving
 from tests.support.aws_tasks import V0, V1ALPHA1, V1ALPHA2, changed
-from tests.support.parts import House, open_house
+from tests.support.parts import House
 from tests.support.png import png
-
-
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with open_house() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def http(house: House) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(context_of(house)) as url, httpx.AsyncClient(base_url=url) as client:
-        yield client
 
 
 async def results(house: House, http: httpx.AsyncClient, answer: httpx.Response) -> Any:

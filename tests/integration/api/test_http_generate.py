@@ -15,13 +15,7 @@ from sfumato.core.job import JobStatus
 from sfumato.core.ports import Slot
 from sfumato.engine.fake import FakeEngine
 from tests.integration.api.serving import ask, context_of
-from tests.support.parts import House, open_house
-
-
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with open_house() as opened:
-        yield opened
+from tests.support.parts import House
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -17,21 +17,9 @@ from sfumato.core.keys import ROLES
 from sfumato.core.ports import Slot
 from sfumato.engine.fake import FakeEngine
 from tests.integration.api.serving import context_of, serving
-from tests.support.parts import House, open_house
+from tests.support.parts import House
 
 PNG = b"\x89PNG"
-
-
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with open_house() as opened:
-        yield opened
-
-
-@pytest.fixture
-async def http(house: House) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(context_of(house)) as url, httpx.AsyncClient(base_url=url) as client:
-        yield client
 
 
 async def test_its_own_client_gets_a_picture(house: House, http: httpx.AsyncClient) -> None:

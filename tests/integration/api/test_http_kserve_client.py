@@ -10,13 +10,7 @@ import kserve
 import pytest
 
 from tests.integration.api.serving import context_of, serving
-from tests.support.parts import House, open_house
-
-
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
-    async with open_house() as opened:
-        yield opened
+from tests.support.parts import House
 
 
 @pytest.fixture

@@ -28,12 +28,6 @@ async def house() -> AsyncIterator[House]:
         yield opened
 
 
-@pytest.fixture
-async def http(house: House) -> AsyncIterator[httpx.AsyncClient]:
-    async with serving(context_of(house)) as url, httpx.AsyncClient(base_url=url) as client:
-        yield client
-
-
 async def test_d5_one_bad_job_breaks_no_listing_and_each_tells_its_status(
     house: House, http: httpx.AsyncClient
 ) -> None:

@@ -125,7 +125,7 @@ def form(refusal: Refusal) -> Response:
     status = refusal.status
     if status is HTTPStatus.UNPROCESSABLE_ENTITY:
         status = HTTPStatus.BAD_REQUEST
-    body = orjson.dumps({"error": refusal.detail})
+    body = orjson.dumps({"error": refusal.sentence})
     return Response(body, int(status), refusal.headers, media_type=_JSON)
 
 

@@ -33,14 +33,16 @@ class Drawing(Loose):
 
     prompt: str = Field("", description="What to draw; <lora:name:weight> brings a LoRA along.")
     negative_prompt: str = Field("", description="What to steer away from.")
-    seed: int = Field(-1, description="Of the first picture; -1: drawn at random.")
-    subseed: int = Field(-1, description="Of the noise that is mixed in; -1: drawn at random.")
+    seed: int = Field(-1, ge=-1, description="That of the first picture; -1: drawn at random.")
+    subseed: int = Field(
+        -1, ge=-1, description="That of the noise that is mixed in; -1: drawn at random."
+    )
     subseed_strength: float = Field(0.0, description="How much of it: 0 to 1.")
     sampler_name: Name = Field("", description="As /sdapi/v1/samplers names them.")
     sampler_index: Name = Field("Euler", description="The older name of sampler_name.")
     scheduler: Name = Field("Automatic", description="As /sdapi/v1/schedulers names them.")
-    batch_size: int = Field(1, ge=1, le=64, description="Pictures, together with n_iter.")
-    n_iter: int = Field(1, ge=1, le=64, description="Times batch_size: 64 at most together.")
+    batch_size: int = Field(1, ge=1, le=64, description="Times n_iter: 64 at most.")
+    n_iter: int = Field(1, ge=1, le=64, description="Times batch_size: 64 at most.")
     steps: int = Field(50, description="Denoising steps: 1 to 150.")
     cfg_scale: float = Field(7.0, description="Guidance: 0 to 50.")
     width: int = Field(512, description="In pixels, a multiple of 8.")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from sfumato.api.body import body_schema, checked
+from sfumato.api.body import as_object, body_schema, checked
 from sfumato.api.connection import ClientGone
 from sfumato.api.context import ApiContext, Context
 from sfumato.api.dialects.a1111.answers import Drawn, encoded
@@ -17,7 +17,6 @@ from sfumato.api.dialects.a1111.translation import NAMES, translated
 from sfumato.api.dialects.words import in_their_words
 from sfumato.api.inputs import read_json_with_pictures
 from sfumato.api.wanting import failure, wanted_end
-from sfumato.core.errors import InvalidRequest
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.models import ModelInfo, ModelKind
 
@@ -34,10 +33,7 @@ def openapi_pictures(model: type[Loose]) -> dict[str, Any]:
 
 async def read(request: Request, model: type[Body]) -> Body:
     """A body that may hold pictures. Raises as :mod:`sfumato.api.body` does."""
-    data = await read_json_with_pictures(request)
-    if not isinstance(data, dict):
-        raise InvalidRequest("The body must be a JSON object.", accepted="a JSON object")
-    return checked(model, data)
+    return checked(model, as_object(await read_json_with_pictures(request)))
 
 
 @router.post("/sdapi/v1/txt2img", response_model=Drawn, openapi_extra=openapi_pictures(Txt2Img))

@@ -17,7 +17,7 @@ from sfumato.core.errors import InvalidRequest, NotFound
 from sfumato.core.extras import Control, Refiner
 from sfumato.core.inputs import InputImage
 from sfumato.core.models import ModelKind
-from sfumato.core.request import GenerationRequest
+from sfumato.core.request import MAX_IMAGES, GenerationRequest
 from sfumato.core.samplers import resolve_sampler
 
 #: In a job's metadata: which call of this API made it, and what its caller names it.
@@ -92,6 +92,12 @@ async def translated(context: ApiContext, body: Drawing, options: Options) -> Tr
     sampler = body.sampler_name or body.sampler_index
     canonical, _ = resolve_sampler(sampler, body.scheduler)
     check(body, canonical)
+    if body.batch_size * body.n_iter > MAX_IMAGES:
+        raise InvalidRequest(
+            f"batch_size {body.batch_size} times n_iter {body.n_iter} is too many pictures.",
+            field="n_iter",
+            accepted=f"at most {MAX_IMAGES} together",
+        )
     subseed = body.subseed if body.subseed >= 0 else secrets.randbits(_SEED_BITS)
     pictures = _Pictures(context)
     editing = await _editing(body, pictures) if isinstance(body, Img2Img) else {}

@@ -28,14 +28,8 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def form(refusal: Refusal) -> Response:
     """One text has it all: the protocol knows no other member."""
-    accepted = refusal.accepted
-    if isinstance(accepted, list):
-        accepted = ", ".join(accepted)
-    text = refusal.detail
-    if accepted:
-        text += f" Accepted: {accepted.rstrip('.')}."
     return Response(
-        orjson.dumps({"error": text}),
+        orjson.dumps({"error": refusal.sentence}),
         int(refusal.status),
         refusal.headers,
         media_type="application/json",

@@ -15,7 +15,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
-from sfumato.api.body import body_schema, checked
+from sfumato.api.body import as_object, body_schema, checked
 from sfumato.api.catalog import known_model
 from sfumato.api.connection import ClientGone
 from sfumato.api.context import ApiContext, Context
@@ -70,9 +70,7 @@ async def predict(context: Context, request: Request, name: str) -> Response:
     """Draw a picture for every instance, with the fields of `POST /v1/jobs`; or one for a body that
     has a `prompt` itself, and answer its bytes."""
     model = (await known_model(context.catalog, name)).name
-    data = await read_json_with_pictures(request)
-    if not isinstance(data, dict):
-        raise InvalidRequest("The body must be a JSON object.", accepted=_SHAPES)
+    data = as_object(await read_json_with_pictures(request), accepted=_SHAPES)
     try:
         if "instances" in data:
             return await _many(context, request, _instances(data, model))

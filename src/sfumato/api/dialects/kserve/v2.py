@@ -15,7 +15,7 @@ from fastapi import APIRouter, Header, Request, Response
 from pydantic import BaseModel
 
 from sfumato import __version__
-from sfumato.api.body import body_schema, checked, read_buffer
+from sfumato.api.body import as_object, body_schema, checked, read_buffer
 from sfumato.api.catalog import known_model
 from sfumato.api.connection import ClientGone
 from sfumato.api.context import Context, Services
@@ -242,9 +242,7 @@ async def _read(
         length = int(json_length)
         if length > len(body):
             raise InvalidRequest(f"{LENGTH_HEADER} is more than the body has.", field=LENGTH_HEADER)
-    data = await loads_with_pictures(bytes(body[:length]))
-    if not isinstance(data, dict):
-        raise InvalidRequest("The body must be a JSON object.", accepted="a JSON object")
+    data = as_object(await loads_with_pictures(bytes(body[:length])))
     asked = checked(InferRequest, data)
     return asked, await asyncio.to_thread(read_inputs, asked, body[length:])
 

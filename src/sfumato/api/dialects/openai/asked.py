@@ -44,7 +44,7 @@ _PICTURES: Mapping[str, str] = {"init_image": "image", "inpainting.mask": "mask"
 _QUALITIES = {"hd": "high", "standard": "medium", "auto": "medium"}
 #: Of the model's own number of steps.
 _SHARES = {"low": 0.5, "medium": 1.0, "high": 1.5}
-_NO_EFFECT = "Has no effect; taken because clients send it."
+_NO_EFFECT = "It has no effect; clients send it."
 
 
 class ImageRequest(JobRequest):
@@ -84,14 +84,18 @@ class ImageRequest(JobRequest):
         description="auto, standard or medium: as many steps as the model's own default; low: half "
         "of them; high or hd: half as many more. Whoever says the steps gets those.",
     )
-    moderation: Literal["auto", "low"] = Field("auto", description=_NO_EFFECT)
-    style: Literal["vivid", "natural"] | None = Field(None, description=_NO_EFFECT)
+    moderation: Literal["auto", "low"] = Field("auto", description=f"auto or low. {_NO_EFFECT}")
+    style: Literal["vivid", "natural"] | None = Field(
+        None, description=f"vivid or natural. {_NO_EFFECT}"
+    )
     input_fidelity: Literal["low"] | None = Field(
         None, description="low. How close an edit keeps to its picture is what strength says."
     )
-    user: str | None = Field(None, description=_NO_EFFECT)
-    safety_identifier: str | None = Field(None, description=_NO_EFFECT)
-    stream: bool = Field(default=False, description="Answer server-sent events, of one picture.")
+    user: str | None = Field(None, description=f"A text. {_NO_EFFECT}")
+    safety_identifier: str | None = Field(None, description=f"A text. {_NO_EFFECT}")
+    stream: bool = Field(
+        default=False, description="true: answer server-sent events, of one picture."
+    )
     partial_images: Whole = Field(
         0,
         description="Of a stream: at most so many previews before the picture, 0 to 3.",

@@ -79,9 +79,7 @@ def model_form(refusal: Refusal) -> Response:
 
 def described(refusal: Refusal) -> dict[str, Any]:
     """The members of ``error``."""
-    message, accepted = refusal.detail, refusal.accepted
-    if accepted:
-        message += f" Accepted: {accepted if isinstance(accepted, str) else ', '.join(accepted)}."
+    message = refusal.sentence
     if len(message) > _MAX_MESSAGE:
         message = message[:_MAX_MESSAGE] + " …"
     return {

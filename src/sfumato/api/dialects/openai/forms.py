@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import Request
 
-from sfumato.api.body import MAX_BODY_BYTES, body_schema, loads, read_buffer
+from sfumato.api.body import MAX_BODY_BYTES, as_object, body_schema, loads, read_buffer
 from sfumato.api.dialects.openai.asked import ImageRequest
 from sfumato.api.inputs import MAX_JOB_BYTES, read_json_with_pictures
 from sfumato.api.multipart import MEDIA_TYPE, listed_parts
@@ -29,10 +29,7 @@ _PICTURE_FIELDS = ("image", "mask")
 async def read_object(request: Request) -> dict[str, Any]:
     """A JSON body. Raises ``UnsupportedMediaType``, ``BodyTooLarge``, ``InvalidJson`` or
     ``InvalidRequest``."""
-    data = await read_json_with_pictures(request)
-    if not isinstance(data, dict):
-        raise InvalidRequest("The body must be a JSON object.", accepted="a JSON object")
-    return data
+    return as_object(await read_json_with_pictures(request))
 
 
 async def read_form(request: Request) -> tuple[dict[str, Any], dict[str, memoryview]]:

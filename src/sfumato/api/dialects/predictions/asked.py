@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from sfumato.api.body import checked
+from sfumato.api.body import as_object, checked
 from sfumato.api.connection import base_of
 from sfumato.api.context import ApiContext
 from sfumato.api.dialects.words import in_their_words
@@ -271,11 +271,10 @@ def _webhook(context: ApiContext, request: Request, body: PredictionRequest) -> 
     return Webhook(body.webhook, events, STYLE, base_of(request))
 
 
-def _without_nulls(data: Any) -> Any:
+def _without_nulls(data: Any) -> dict[str, Any]:
     """In the input too, null means left out."""
-    if not isinstance(data, dict):
-        raise InvalidRequest("The body must be a JSON object.", accepted="a JSON object")
-    given = data.get("input")
+    body = as_object(data)
+    given = body.get("input")
     if not isinstance(given, dict):
-        return data
-    return {**data, "input": {name: value for name, value in given.items() if value is not None}}
+        return body
+    return {**body, "input": {name: value for name, value in given.items() if value is not None}}
