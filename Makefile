@@ -11,10 +11,10 @@ PORT       ?= 8080
 TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install image run-example serve test chaos fuzz services services-down lint format types bench bench-queue bench-celery bench-overhead bench-engine bench-http clean
+.PHONY: help install image run-example serve test chaos fuzz services services-down lint format types bench bench-queue bench-celery bench-overhead bench-engine bench-http images build-image deploy deploy-keda deploy-scaledobject deploy-scaledjob undeploy k8s-local k8s-local-down deploy-from-scratch clean
 
 help: ## this help
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # torch comes by pip from the pinned constraint; an unpinned one brings gigabytes of CUDA.
 $(VENV)/.engine: pyproject.toml constraints.txt
@@ -83,6 +83,36 @@ bench-engine: $(VENV)/.test ## the shared batch against diffusers and LitServe
 
 bench-http: $(VENV)/.test ## submissions and reads a second over HTTP, memory, idle watchers
 	@$(BIN)/python -m bench.http
+
+# Variables such as GPU="", OVERLAY=gke or PUSH=1 reach the scripts by the environment; each script
+# begins with those that it knows.
+images: ## both container images; GPU="": no CUDA, PUSH=1: with SBOM and provenance
+	@deploy/local/images.sh
+
+build-image: images ## the same, under the name one of the seed systems used
+
+k8s-local: ## a Kubernetes on this machine, from nothing to a picture (k3d or kind)
+	@deploy/local/up.sh
+
+deploy-from-scratch: k8s-local ## the same, under the name one of the seed systems used
+
+k8s-local-down: ## take that Kubernetes away
+	@deploy/local/down.sh
+
+deploy: ## the Helm chart in your cluster, with servers for a trial; OVERLAY=gke, VALUES=mine.yaml
+	@deploy/local/release.sh install
+
+deploy-scaledobject: ## the same, workers as a Deployment that KEDA scales
+	@deploy/local/release.sh install scaledobject
+
+deploy-scaledjob: ## the same, a Kubernetes Job for each job, in place of the former
+	@deploy/local/release.sh install scaledjob
+
+deploy-keda: ## KEDA in your cluster, once
+	@deploy/local/release.sh keda
+
+undeploy: ## take the release out of your cluster
+	@deploy/local/release.sh uninstall
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
