@@ -56,6 +56,14 @@ http://{{ include "sfumato.fullname" . }}-seaweedfs.{{ .Release.Namespace }}.svc
 {{- $all | toJson -}}
 {{- end -}}
 
+{{/* Not empty where the service itself tells KEDA that jobs wait. */}}
+{{- define "sfumato.pushesToKeda" -}}
+{{- range .Values.runtimes -}}
+{{- $runtime := mustMergeOverwrite (deepCopy $.Values.workers) . -}}
+{{- if and (eq $runtime.scaling "deployment") (eq $runtime.trigger.type "external-push") }}true{{ end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Every variable that the chart itself sets for the API. */}}
 {{- define "sfumato.apiEnv" -}}
 {{ include "sfumato.databaseEnv" . }}
@@ -102,6 +110,10 @@ http://{{ include "sfumato.fullname" . }}-seaweedfs.{{ .Release.Namespace }}.svc
 {{- if .Values.runtimes }}
 - name: SFUMATO_RUNTIMES
   value: {{ include "sfumato.runtimesSetting" . | quote }}
+{{- end }}
+{{- if include "sfumato.pushesToKeda" . }}
+- name: SFUMATO_SCALER_PORT
+  value: "9091"
 {{- end }}
 # A server that starts beside it, or is away for a moment, makes it wait and not crash.
 - name: SFUMATO_START_TIMEOUT
