@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -44,6 +45,17 @@ _NOT_FOR_CHILDREN = frozenset(
     )
 )
 _HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
+
+
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class TracesTo(StrEnum):
+    NONE = "none"
+    OTLP = "otlp"
+    XRAY = "xray"
 
 
 def _named(name: str, theirs: str, *, default: Any, repr: bool = True) -> Any:  # noqa: A002
@@ -186,6 +198,13 @@ class Settings(BaseSettings):
     #: Days for which finished jobs and their pictures are kept; None: for ever.
     retention_days: Annotated[float, Field(gt=0)] | None = None
     log_level: str = "INFO"
+    #: One line of text a record, or one JSON object.
+    log_format: LogFormat = LogFormat.TEXT
+    #: Whether prompts may stand in the log, and the messages of exceptions, which may quote them.
+    log_prompts: bool = False
+    #: Where spans go: nowhere; by OTLP, to where the OTEL_… variables say; the same with X-Ray's ids
+    #: and trace header.
+    traces: TracesTo = TracesTo.NONE
 
     @field_validator("tasks_once", "tasks_flag_file", "tasks_tell_running", mode="before")
     @classmethod

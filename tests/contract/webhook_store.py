@@ -53,11 +53,14 @@ class WebhookStoreContract:
         self, store: JobStore, hooks: WebhookStore
     ) -> None:
         job, telling = await made(store, hooks)
+        assert await hooks.open() == 1
         held = replace(telling, next_at=20.0)
         assert await hooks.claim(now=10.0, until=20.0) == [held]
         assert await hooks.claim(now=10.0, until=20.0) == []
         assert await hooks.claim(now=20.0, until=30.0) == [replace(held, next_at=30.0)]
+        assert await hooks.open() == 1
         await hooks.save(replace(telling, after=1))
+        assert await hooks.open() == 0
         assert await hooks.claim(now=40.0, until=50.0) == []
         token = (await claimed(store, job)).attempt
         await store.append(job.id, token, [NewEvent(EventKind.LOADING, 1.0)])
@@ -71,6 +74,7 @@ class WebhookStoreContract:
             await hooks.save(replace(telling, state=state))
             assert (await hooks.get(job.id)).state is state
         assert await hooks.claim(now=1e9, until=2e9) == []
+        assert await hooks.open() == 0
 
     async def test_what_was_put_off_is_due_in_its_time(
         self, store: JobStore, hooks: WebhookStore

@@ -21,9 +21,17 @@ from sfumato.api import (
 )
 from sfumato.api.context import ApiContext
 from sfumato.api.dialects import DIALECTS
+from sfumato.api.observing import Observing
 
 #: What a page of another origin may read of an answer.
-_EXPOSED = ["Location", "Preference-Applied", "Retry-After", "X-Sfumato-Job", "X-Sfumato-Seed"]
+_EXPOSED = [
+    "Location",
+    "Preference-Applied",
+    "Retry-After",
+    "X-Sfumato-Job",
+    "X-Sfumato-Seed",
+    "traceparent",
+]
 
 
 def create_app(
@@ -57,7 +65,7 @@ def create_app(
     page.install(app)
     forms = {prefix: form for dialect in DIALECTS for prefix, form in dialect.forms.items()}
     problems.install(app, stopping=context.stopping, forms=forms)
-    # Added last, so outermost: an error's answer must be readable by another origin's page too.
+    # Outside of those: an error's answer must be readable by another origin's page too.
     app.add_middleware(
         CORSMiddleware,
         allow_origins=["*"],
@@ -65,4 +73,5 @@ def create_app(
         allow_headers=["*"],
         expose_headers=_EXPOSED,
     )
+    app.add_middleware(Observing, traces=context.traces, measures=context.measures)
     return app

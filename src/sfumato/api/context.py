@@ -13,10 +13,14 @@ from sfumato.api.authentication import caller_of
 from sfumato.api.schemas import RuntimeReport
 from sfumato.core.keys import TRUSTED, Caller
 from sfumato.core.ports import (
+    NO_MEASURES,
+    NO_TRACES,
     Clock,
     ImageStore,
+    Measures,
     ModelCatalog,
     ModelReader,
+    Traces,
     WebClient,
     WorkerRegistry,
 )
@@ -70,6 +74,8 @@ class ApiContext:
     task_results_url: str | None = None
     key_required: bool = False
     caller: Caller = TRUSTED
+    traces: Traces = NO_TRACES
+    measures: Measures = NO_MEASURES
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
 

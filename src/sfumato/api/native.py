@@ -42,7 +42,6 @@ _FOR_GOOD = "private, max-age=31536000, immutable"
 _REDIRECT_SECONDS = 300
 #: Seconds for which a look at the models is good enough for a listing.
 _CATALOG_AGE = 1.0
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 router = APIRouter(prefix="/v1", responses=PROBLEMS)
 #: Apart, because a model's name may hold slashes: this one takes all paths below ``/v1/models`` that
@@ -69,7 +68,6 @@ async def create_job(
     idempotency_key: Annotated[
         str | None, Header(description="Sent again with the same body, it answers the same job.")
     ] = None,
-    traceparent: Annotated[str | None, Header(description="W3C trace context.")] = None,
 ) -> JobView:
     """Queue a job. Once this answers 202, the job is on disk and outlives a crash.
 
@@ -78,9 +76,8 @@ async def create_job(
     its part `request` and the file as the part of that name.
     """
     _check_key(idempotency_key)
-    if traceparent is not None and _TRACEPARENT.fullmatch(traceparent) is None:
-        traceparent = None  # as the W3C asks: one that can't be read is dropped
-    job = await _submit(context, request, idempotency_key, traceparent)
+    job = await _submit(context, request, idempotency_key)
+    request.state.traceparent = job.traceparent
     response.headers["Location"] = job_path(job.id)
     wait = preferred_wait(prefer or [])
     if wait is not None:
@@ -95,16 +92,13 @@ async def create_job(
     return await _view(context, job)
 
 
-async def _submit(
-    context: Context, request: Request, idempotency_key: str | None, traceparent: str | None
-) -> Job:
+async def _submit(context: Context, request: Request, idempotency_key: str | None) -> Job:
     """Its files are let go of when it returns, before whoever waits for the job."""
     asked = await read_job(request, context.tracking, context.web)
     return await context.submission.submit(
         asked.request,
         inputs=asked.files,
         idempotency_key=idempotency_key,
-        traceparent=traceparent,
         webhook=asked.webhook,
     )
 
@@ -122,9 +116,11 @@ async def list_jobs(
 
 
 @router.get("/jobs/{job_id}", tags=["jobs"])
-async def get_job(context: Context, job_id: JobId) -> JobView:
+async def get_job(context: Context, request: Request, job_id: JobId) -> JobView:
     """A job as it is now."""
-    return await _view(context, await context.tracking.get(job_id))
+    job = await context.tracking.get(job_id)
+    request.state.traceparent = job.traceparent
+    return await _view(context, job)
 
 
 @router.post("/jobs/{job_id}/cancel", tags=["jobs"])

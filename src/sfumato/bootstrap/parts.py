@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sfumato.adapters.sql import (
     Database,
@@ -20,6 +20,7 @@ from sfumato.bootstrap.clock import SystemClock
 from sfumato.bootstrap.images import open_images
 from sfumato.bootstrap.models import open_catalog, open_model_files
 from sfumato.bootstrap.queues import open_queue
+from sfumato.bootstrap.telemetry import Telemetry
 from sfumato.core.ports import (
     ApiKeys,
     Clock,
@@ -59,14 +60,18 @@ class Parts:
     workers: WorkerRegistry
     web: WebClient
     hooks: WebhookStore
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
 
 @contextlib.asynccontextmanager
-async def open_parts(settings: Settings, *, clock: Clock | None = None) -> AsyncIterator[Parts]:
+async def open_parts(
+    settings: Settings, *, clock: Clock | None = None, telemetry: Telemetry | None = None
+) -> AsyncIterator[Parts]:
     """Connect to everything; close it in reverse order.
 
     Args:
         clock: in place of the machine's own.
+        telemetry: left out: nothing is told.
 
     Raises:
         StartupRefused: or a kind of it, naming the setting that is wrong. Nothing half-starts.
@@ -100,6 +105,7 @@ async def open_parts(settings: Settings, *, clock: Clock | None = None) -> Async
             web=await stack.enter_async_context(
                 GuardedWebClient(plain_http=settings.web_plain_http, networks=settings.web_networks)
             ),
+            telemetry=telemetry or Telemetry(),
         )
 
 
@@ -118,6 +124,8 @@ def submission_of(settings: Settings, parts: Parts) -> Submission:
         safety=settings.safety_rule,
         hooks=parts.hooks,
         results=results_of(settings, parts),
+        traces=parts.telemetry.traces,
+        measures=parts.telemetry.measures,
     )
 
 

@@ -28,6 +28,8 @@ def open_remote(settings: Settings, parts: Parts) -> RemoteParts:
             lease=settings.lease,
             reads_inputs=False,
             results=results_of(settings, parts),
+            traces=parts.telemetry.traces,
+            measures=parts.telemetry.measures,
         )
 
     work = RemoteWork(

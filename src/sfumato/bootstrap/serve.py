@@ -20,6 +20,7 @@ from sfumato.api.schemas import RuntimeReport
 from sfumato.api.workers import LISTED_SECONDS
 from sfumato.bootstrap.credentials import keep_credentials
 from sfumato.bootstrap.folder import hold
+from sfumato.bootstrap.internal import serve_internally
 from sfumato.bootstrap.listening import listen
 from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.parts import Parts, submission_of
@@ -27,6 +28,7 @@ from sfumato.bootstrap.remote_service import open_remote
 from sfumato.bootstrap.starting import open_parts_patiently
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
 from sfumato.bootstrap.tasks import open_task_sink
+from sfumato.bootstrap.telemetry import SERVICE, open_telemetry
 from sfumato.core.errors import SfumatoError, StartupRefused
 from sfumato.core.ports import ApiKeys, Clock
 from sfumato.services.access import Access
@@ -92,11 +94,12 @@ async def _serve(
     *,
     exit_with_stdin: bool,
 ) -> None:
-    async with (
-        open_parts_patiently(settings, clock=clock) as parts,
-        open_task_sink(settings) as tasks,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        telemetry = stack.enter_context(open_telemetry(settings, service=SERVICE))
+        opening = open_parts_patiently(settings, clock=clock, telemetry=telemetry)
+        parts = await stack.enter_async_context(opening)
         await keep_credentials(settings, parts)
+        tasks = await stack.enter_async_context(open_task_sink(settings))
         pool = ProcessWorkerPool(worker_command, environment=settings.for_child())
         recovery = Recovery(
             store=parts.store,
@@ -106,6 +109,7 @@ async def _serve(
             lease=settings.lease,
             retention=settings.retention_days and settings.retention_days * 86_400,
             ring_again_after=settings.ring_again_after,
+            measures=telemetry.measures,
         )
         supervisor = Supervisor(
             runtimes=parts.runtimes,
@@ -151,6 +155,8 @@ async def _serve(
             render=render,
             deliver=deliver,
         )
+        telemetry.watch_queues(context.scaling, parts.runtimes, parts.hooks)
+        stack.enter_context(serve_internally(settings, telemetry.pages))
         background = [asyncio.create_task(_begin(recovery, supervisor, remote, teller, settings))]
         # Without its background a service would accept jobs and never run them.
         background[0].add_done_callback(lambda _task: stop())
@@ -208,6 +214,7 @@ def _context(
         clock=parts.clock,
         hooks=parts.hooks,
         why_waiting=supervisor.why_waiting,
+        measures=parts.telemetry.measures,
     )
 
     async def report(runtime: str) -> RuntimeReport:
@@ -239,6 +246,8 @@ def _context(
         web=parts.web,
         remote=remote,
         key_required=settings.key_required,
+        traces=parts.telemetry.traces,
+        measures=parts.telemetry.measures,
     )
 
 

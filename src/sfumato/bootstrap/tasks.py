@@ -45,6 +45,7 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
             clock=parts.clock,
             lease=settings.lease,
             ring_again_after=settings.ring_again_after,
+            measures=parts.telemetry.measures,
         )
         sweeping = asyncio.create_task(_recover(recovery, interval=settings.lease / 3))
         try:
@@ -59,7 +60,9 @@ async def open_intake(settings: Settings, parts: Parts, *, once: bool) -> AsyncI
                     watcher=parts.watcher,
                     clock=parts.clock,
                     hooks=parts.hooks,
+                    measures=parts.telemetry.measures,
                 ),
+                traces=parts.telemetry.traces,
                 visibility=settings.lease,
                 max_tasks=settings.max_jobs,
                 once=once,

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.parts import Parts, open_parts, results_of, runtimes_of
+from sfumato.bootstrap.telemetry import WORKER_SERVICE, open_telemetry
 from sfumato.bootstrap.working import SHORTEST_LONG_POLL, WorkerTerms, let_engine_run, run_worker
 from sfumato.core.errors import SfumatoError, UnknownRuntime
 from sfumato.core.ports import WorkerKind
@@ -78,8 +79,9 @@ def terms_of(
 
 
 async def _work(settings: Settings, terms: WorkerTerms) -> None:
-    async with open_parts(settings) as parts:
-        await run_beside_store(settings, terms, parts)
+    with open_telemetry(settings, service=WORKER_SERVICE) as telemetry:
+        async with open_parts(settings, telemetry=telemetry) as parts:
+            await run_beside_store(settings, terms, parts)
 
 
 async def run_beside_store(
@@ -102,6 +104,8 @@ async def run_beside_store(
         clock=parts.clock,
         lease=terms.lease,
         results=results_of(settings, parts),
+        traces=parts.telemetry.traces,
+        measures=parts.telemetry.measures,
     )
     await run_worker(
         settings,
@@ -110,6 +114,7 @@ async def run_beside_store(
         registry=parts.workers,
         files=parts.model_files,
         clock=parts.clock,
+        telemetry=parts.telemetry,
         beside=beside,
         on_stop=on_stop,
     )

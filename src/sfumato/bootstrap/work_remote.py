@@ -26,6 +26,7 @@ from sfumato.adapters.remote import (
 from sfumato.bootstrap.clock import SystemClock
 from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.models import STARTER
+from sfumato.bootstrap.telemetry import WORKER_SERVICE, open_telemetry
 from sfumato.bootstrap.working import SHORTEST_LONG_POLL, WorkerTerms, let_engine_run, run_worker
 from sfumato.core.errors import StartupRefused
 from sfumato.core.models import ModelInfo
@@ -87,9 +88,13 @@ async def _work(
             field="token",
         )
     clock, started_at = SystemClock(), time.time()
-    async with RemoteConnection(
-        settings.connect, token=settings.token, worker=name, clock=clock, insecure=insecure
-    ) as connection:
+    async with contextlib.AsyncExitStack() as stack:
+        telemetry = stack.enter_context(open_telemetry(settings, service=WORKER_SERVICE))
+        connection = await stack.enter_async_context(
+            RemoteConnection(
+                settings.connect, token=settings.token, worker=name, clock=clock, insecure=insecure
+            )
+        )
         greeting = await connection.greet(runtime)
         log.info("working for %r as %s", connection, greeting.worker)
         assignments = RemoteAssignments(
@@ -117,6 +122,7 @@ async def _work(
                 registry=RemoteWorkerRegistry(connection),
                 files=_model_files(settings, connection),
                 clock=clock,
+                telemetry=telemetry,
             )
         finally:
             with contextlib.suppress(asyncio.CancelledError):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.parts import open_parts
 from sfumato.bootstrap.tasks import open_intake
+from sfumato.bootstrap.telemetry import WORKER_SERVICE, open_telemetry
 from sfumato.bootstrap.work import run_beside_store, terms_of
 from sfumato.bootstrap.working import WorkerTerms, let_engine_run
 from sfumato.settings import Settings
@@ -32,10 +34,11 @@ async def _work_on_tasks(settings: Settings, terms: WorkerTerms) -> None:
 
     One-shot, it takes a task before any weights are loaded, and ends with it.
     """
-    async with (
-        open_parts(settings) as parts,
-        open_intake(settings, parts, once=terms.once) as intake,
-    ):
+    async with contextlib.AsyncExitStack() as stack:
+        telemetry = stack.enter_context(open_telemetry(settings, service=WORKER_SERVICE))
+        parts = await stack.enter_async_context(open_parts(settings, telemetry=telemetry))
+        opening = open_intake(settings, parts, once=terms.once)
+        intake = await stack.enter_async_context(opening)
         taking = asyncio.create_task(intake.run())
         began = asyncio.create_task(intake.began.wait())
         try:

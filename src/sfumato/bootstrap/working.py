@@ -12,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sfumato.bootstrap.internal import probes_of, serve_internally
+from sfumato.bootstrap.logs import name_worker
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
+from sfumato.bootstrap.telemetry import Telemetry
 from sfumato.core.ports import (
     Assignments,
     Clock,
@@ -72,6 +74,7 @@ async def run_worker(
     registry: WorkerRegistry,
     files: ModelFiles | None,
     clock: Clock,
+    telemetry: Telemetry,
     beside: Future[None] | None = None,
     on_stop: Callable[[], None] = lambda: None,
 ) -> None:
@@ -82,6 +85,7 @@ async def run_worker(
         beside: what brings the work of this process; once it has ended, the worker drains too.
         on_stop: what else is to be done at a signal.
     """
+    name_worker(worker=terms.name, runtime=terms.runtime)
     presence = Presence(
         registry,
         name=terms.name,
@@ -94,7 +98,7 @@ async def run_worker(
     health = Health(clock.monotonic, once=terms.once, stuck_after=settings.stuck_after)
     worker = Worker(
         assignments=assignments,
-        make_engine=_engine_maker(settings, presence),
+        make_engine=_engine_maker(settings, presence, telemetry),
         clock=clock,
         started_at=terms.started_at,
         files=files,
@@ -106,6 +110,8 @@ async def run_worker(
         once_patience=terms.once_patience,
         on_loaded=presence.loaded,
         health=health,
+        traces=telemetry.traces,
+        measures=telemetry.measures,
     )
     if beside is not None:
         beside.add_done_callback(lambda _ended: worker.drain())
@@ -114,7 +120,8 @@ async def run_worker(
         worker.drain(within=0.0 if health.draining else None)
         on_stop()
 
-    with on_signals(stop), serve_internally(settings, probes_of(health)):
+    pages = {**probes_of(health), **telemetry.pages}
+    with on_signals(stop), serve_internally(settings, pages):
         orphaned = asyncio.create_task(_drain_with_stdin(worker, wanted=terms.exit_with_stdin))
         try:
             async with presence.told(at_once=not terms.once):
@@ -132,15 +139,17 @@ async def _drain_with_stdin(worker: Worker, *, wanted: bool) -> None:
         worker.drain()
 
 
-def _engine_maker(settings: Settings, presence: Presence) -> Callable[[], ImageEngine]:
+def _engine_maker(
+    settings: Settings, presence: Presence, telemetry: Telemetry
+) -> Callable[[], ImageEngine]:
     """What builds the engine; called in the engine's thread, since it imports torch."""
     kind, _, step_seconds = settings.device.partition(":")
     if kind == "fake":
         return lambda: _fake_engine(float(step_seconds or 0))
-    return lambda: _diffusion_engine(settings, presence)
+    return lambda: _diffusion_engine(settings, presence, telemetry)
 
 
-def _diffusion_engine(settings: Settings, presence: Presence) -> ImageEngine:
+def _diffusion_engine(settings: Settings, presence: Presence, telemetry: Telemetry) -> ImageEngine:
     from sfumato.engine.opening import open_engine  # noqa: PLC0415 - seconds of torch
 
     engine = open_engine(
@@ -148,9 +157,10 @@ def _diffusion_engine(settings: Settings, presence: Presence) -> ImageEngine:
         model_memory=settings.model_memory_bytes,
         gpu_share=settings.gpu_memory_fraction,
     )
-    from sfumato.engine.devices import describe_device  # noqa: PLC0415 - imports torch too
+    from sfumato.engine.devices import describe_device, memory_of  # noqa: PLC0415 - torch too
 
     presence.device = describe_device(settings.device)
+    telemetry.watch_device(memory_of(settings.device))
     return engine
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from sfumato.core.current import read_traceparent
 from sfumato.core.job import ImageRecord, Job, JobStatus, Settings
 from sfumato.core.models import ModelDefaults, ModelFile, ModelInfo, ModelKind, ModelLayout
 from sfumato.core.request import GenerationRequest
@@ -22,6 +23,7 @@ def job_to_data(job: Job) -> dict[str, Any]:
     """A running job as its worker needs it."""
     return {
         **{name: getattr(job, name) for name in _JOB},
+        "traceparent": job.traceparent,
         "request": {**job.request.as_dict(), "metadata": {}},
         "settings": asdict(job.settings),
         "notes": list(job.notes),
@@ -36,6 +38,8 @@ def job_from_data(data: Mapping[str, Any]) -> Job:
         settings=Settings.from_dict(data["settings"]),
         status=JobStatus.RUNNING,
         notes=tuple(data["notes"]),
+        # Read as leniently as whatever only tells of the work: a service of before has none.
+        traceparent=read_traceparent(data.get("traceparent")),
     )
 
 

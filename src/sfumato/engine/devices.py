@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import torch
 
 from sfumato.core.errors import StartupRefused
+from sfumato.engine import memory
 from sfumato.engine.weights import Placement
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -44,14 +47,26 @@ def place(device: str, dtype: str = "auto") -> Placement:
     return Placement(where, _DTYPES[dtype])
 
 
+def memory_of(device: str) -> Callable[[], Mapping[str, int]]:
+    """Tells the memory of the device that ``device`` stands for, in bytes: ``total`` and what is
+    ``free``, as far as that can be told. Raises ``StartupRefused``."""
+    where = place(device).device
+
+    def look() -> Mapping[str, int]:
+        sizes = {"total": memory.total(where), "free": memory.available(where)}
+        return {state: size for state, size in sizes.items() if size is not None}
+
+    return look
+
+
 def describe_device(device: str) -> str:
     """The device that ``device`` stands for, in words. Raises ``StartupRefused``."""
     placement = place(device)
     precision = str(placement.dtype).removeprefix("torch.")
     if placement.device.type == "cuda":
         properties = torch.cuda.get_device_properties(placement.device)
-        memory = properties.total_memory / 2**30
-        return f"{placement.device}: {properties.name}, {memory:.0f} GiB, {precision}"
+        gibibytes = properties.total_memory / 2**30
+        return f"{placement.device}: {properties.name}, {gibibytes:.0f} GiB, {precision}"
     if placement.device.type == "cpu":
         return f"cpu: {torch.get_num_threads()} threads, {precision}"
     return f"{placement.device}, {precision}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 
+from sfumato.core.current import about
 from sfumato.core.errors import Unavailable
 from sfumato.core.job import Job
 from sfumato.core.ports import JobQueue, JobStore, Ring
@@ -29,6 +30,7 @@ async def ring(job: Job, *, store: JobStore, queue: JobQueue, delay: float = 0.0
     try:
         await queue.ring(ring_for(job), delay=delay)
     except Unavailable as error:
-        log.warning("job %s waits; its doorbell could not be rung: %s", job.id, error)
+        message = "job %s waits; its doorbell could not be rung: %s"
+        log.warning(message, job.id, error, extra=about(job))
         with contextlib.suppress(Unavailable):
             await store.mark_rung([job.id], now=0.0)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sfumato.core.charges import Charge, Prices, charge
+from sfumato.core.current import about
 from sfumato.core.errors import InvalidRequest, NotFound, Unavailable
 from sfumato.core.events import EventKind, NewEvent
 from sfumato.core.job import (
@@ -27,6 +28,8 @@ from sfumato.core.job import (
     recipe_key,
 )
 from sfumato.core.ports import (
+    NO_MEASURES,
+    NO_TRACES,
     Assignment,
     Clock,
     Delivery,
@@ -34,9 +37,11 @@ from sfumato.core.ports import (
     ImageStore,
     JobQueue,
     JobStore,
+    Measures,
     ModelCatalog,
     Progress,
     Revocation,
+    Traces,
 )
 from sfumato.core.request import canonical_json
 from sfumato.services.doorbell import ring
@@ -78,6 +83,8 @@ class Execution:
         reads_inputs: bool = True,
         results: ResultCache | None = None,
         prices: Prices | None = None,
+        traces: Traces = NO_TRACES,
+        measures: Measures = NO_MEASURES,
     ) -> None:
         self._worker = worker
         self._runtimes = runtimes
@@ -92,6 +99,8 @@ class Execution:
         self._reads_inputs = reads_inputs
         self._results = results
         self._prices = prices or {}
+        self._traces = traces
+        self._measures = measures
         self._deliveries: dict[tuple[str, int], Delivery] = {}
 
     async def next(self, *, timeout: float) -> Assignment | None:
@@ -133,6 +142,7 @@ class Execution:
             await delivery.ack()
             return None
         self._deliveries[job.id, job.attempt] = delivery
+        self._trace_wait(job, until=now)
         try:
             # Added after this worker looked last, perhaps, but before the job was made.
             model, extras = await models_of(self._catalog, job)
@@ -147,6 +157,15 @@ class Execution:
         checkpoint = await self._read_checkpoint(job)
         return Assignment(job, model, checkpoint, extras, inputs)
 
+    def _trace_wait(self, job: Job, *, until: float) -> None:
+        """As a span that is over: nobody was there to see it begin."""
+        since = job.created_at if job.attempt == 1 else job.rung_at
+        attributes = {"sfumato.job": job.id, "sfumato.runtime": job.runtime}
+        waited = self._traces.span(
+            "queued", parent=job.traceparent, attributes=attributes, at=min(since, until)
+        )
+        waited.end(at=until)
+
     async def _read_checkpoint(self, job: Job) -> dict[int, bytes]:
         if job.checkpoint is None:
             return {}
@@ -155,7 +174,8 @@ class Execution:
             try:
                 slots[index] = (await self._images.get(checkpoint_key(job.id, index))).data
             except (NotFound, Unavailable) as error:
-                log.info("job %s: image %d starts at its first step (%s)", job.id, index, error)
+                message = "job %s: image %d starts at its first step (%s)"
+                log.info(message, job.id, index, error, extra=about(job))
         return slots
 
     async def extend(self, assignment: Assignment) -> bool:
@@ -207,7 +227,8 @@ class Execution:
             await self.stored(assignment, image.index)
         except Unavailable as error:
             # Tried again it might be told twice, and the job's end tells of every picture anyway.
-            log.warning("a picture of job %s was not reported: %s", assignment.job.id, error)
+            message = "a picture of job %s was not reported: %s"
+            log.warning(message, assignment.job.id, error, extra=about(assignment.job))
         return image.stored_at(key)
 
     async def complete(
@@ -222,6 +243,7 @@ class Execution:
     ) -> bool:
         job = assignment.job
         spent = timings.loading + timings.denoising if gpu_seconds is None else gpu_seconds
+        charge = self._charge(job, spent)
         await self._images.put(
             recipe_key(job.id), canonical_json(recipe).encode(), media_type="application/json"
         )
@@ -233,10 +255,15 @@ class Execution:
             images=images,
             timings=timings,
             notes=notes,
-            charge=self._charge(job, spent),
+            charge=charge,
         )
         await self._settle(job)
         await self._forget_checkpoint(job)
+        if finished:
+            self._measures.spent(job.runtime, charge)
+            self._measures.ended(
+                job.runtime, JobStatus.SUCCEEDED, images=len(images), timings=timings
+            )
         if finished and self._results is not None:
             await self._results.keep(job, images, recipe)
         return finished
@@ -267,6 +294,8 @@ class Execution:
                 charge=charge,
             )
             if requeued:
+                self._measures.attempt_failed(job.runtime, error.code)
+                self._measures.spent(job.runtime, charge)
                 delay = self._policy.backoff(failures)
                 await ring(job, store=self._store, queue=self._queue, delay=delay)
             await self._settle(job)
@@ -274,6 +303,10 @@ class Execution:
         failed = await self._store.finish(
             job.id, job.attempt, status=JobStatus.FAILED, now=now, error=error, charge=charge
         )
+        if failed:
+            self._measures.attempt_failed(job.runtime, error.code)
+            self._measures.spent(job.runtime, charge)
+            self._measures.ended(job.runtime, JobStatus.FAILED)
         await self._settle(job)
         await self._forget_checkpoint(job)
         return failed
@@ -284,13 +317,17 @@ class Execution:
 
     async def canceled(self, assignment: Assignment, *, gpu_seconds: float = 0.0) -> bool:
         job = assignment.job
+        charge = self._charge(job, gpu_seconds)
         ended = await self._store.finish(
             job.id,
             job.attempt,
             status=JobStatus.CANCELED,
             now=self._clock.now(),
-            charge=self._charge(job, gpu_seconds),
+            charge=charge,
         )
+        if ended:
+            self._measures.spent(job.runtime, charge)
+            self._measures.ended(job.runtime, JobStatus.CANCELED)
         await self._settle(job)
         await self._forget_checkpoint(job)
         return ended
@@ -317,6 +354,7 @@ class Execution:
     ) -> bool:
         """:meth:`release`, once the slots that another worker can resume are in the store."""
         job = assignment.job
+        charge = self._charge(job, gpu_seconds)
         released = await self._store.requeue(
             job.id,
             job.attempt,
@@ -324,9 +362,10 @@ class Execution:
             reason=reason,
             now=self._clock.now(),
             checkpoint=checkpoint_prefix(job.id) if resumable else job.checkpoint,
-            charge=self._charge(job, gpu_seconds),
+            charge=charge,
         )
         if released:
+            self._measures.spent(job.runtime, charge)
             await ring(job, store=self._store, queue=self._queue)
         await self._settle(job)
         return released
@@ -358,7 +397,8 @@ class Execution:
         try:
             await self._images.delete_prefix(checkpoint_prefix(job.id))
         except Unavailable as error:
-            log.warning("job %s: its checkpoint is left in the store: %s", job.id, error)
+            message = "job %s: its checkpoint is left in the store: %s"
+            log.warning(message, job.id, error, extra=about(job))
 
     async def _settle(self, job: Job) -> None:
         """Acknowledge the ring, after the commit. A ring that stays only rings once more."""
@@ -368,4 +408,5 @@ class Execution:
         try:
             await delivery.ack()
         except Unavailable as error:
-            log.warning("job %s: its ring could not be acknowledged: %s", job.id, error)
+            message = "job %s: its ring could not be acknowledged: %s"
+            log.warning(message, job.id, error, extra=about(job))

@@ -7,10 +7,19 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from sfumato.core.current import working_on
 from sfumato.core.errors import NotFound, Overloaded, SfumatoError, StorageFull, Unavailable
 from sfumato.core.events import EventKind
 from sfumato.core.job import Job, JobError, JobStatus
-from sfumato.core.ports import Task, TaskDelivery, TaskSink, TaskSource
+from sfumato.core.ports import (
+    NO_TRACES,
+    SpanKind,
+    Task,
+    TaskDelivery,
+    TaskSink,
+    TaskSource,
+    Traces,
+)
 from sfumato.core.tasks import failure_of
 from sfumato.services.submission import Submission
 from sfumato.services.tracking import Tracking
@@ -56,6 +65,7 @@ class Intake:
         once: bool = False,
         tell_started: bool = False,
         on_busy: Callable[[bool], None] = lambda _busy: None,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._source = source
         self._sink = sink
@@ -66,6 +76,7 @@ class Intake:
         self._once = once
         self._tell_started = tell_started
         self._on_busy = on_busy
+        self._traces = traces
         self._draining = asyncio.Event()
         self._giving_back = asyncio.Event()
         self._room = asyncio.Event()
@@ -143,6 +154,15 @@ class Intake:
 
     async def _handle(self, delivery: TaskDelivery) -> None:
         """See one task through, hidden from others meanwhile."""
+        parent = self._traces.read(delivery.task.headers)
+        attributes = {"sfumato.task": delivery.task.id}
+        span = self._traces.span(
+            "task", parent=parent, kind=SpanKind.CONSUMER, attributes=attributes
+        )
+        with span, working_on(traceparent=span.traceparent or parent):
+            await self._handle_hidden(delivery)
+
+    async def _handle_hidden(self, delivery: TaskDelivery) -> None:
         work = asyncio.create_task(self._answer(delivery))
         hiding = asyncio.create_task(self._keep_hidden(delivery))
         try:

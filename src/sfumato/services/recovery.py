@@ -6,9 +6,10 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from sfumato.core.current import about
 from sfumato.core.errors import SfumatoError, WorkerLost
-from sfumato.core.job import AttemptOutcome, Job, JobError, checkpoint_prefix
-from sfumato.core.ports import Clock, ImageStore, JobQueue, JobStore
+from sfumato.core.job import AttemptOutcome, Job, JobError, JobStatus, checkpoint_prefix
+from sfumato.core.ports import NO_MEASURES, Clock, ImageStore, JobQueue, JobStore, Measures
 from sfumato.services.doorbell import ring, ring_for
 from sfumato.services.leases import LeaseWatch
 
@@ -55,6 +56,7 @@ class Recovery:
         policy: RetryPolicy | None = None,
         retention: float | None = None,
         ring_again_after: float = 120.0,
+        measures: Measures = NO_MEASURES,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -64,6 +66,7 @@ class Recovery:
         self._retention = retention
         self._ring_again_after = ring_again_after
         self._leases = LeaseWatch(lease)
+        self._measures = measures
 
     async def run(self, *, interval: float) -> None:
         """Sweep every ``interval`` seconds until cancelled. An outage is waited out."""
@@ -105,15 +108,17 @@ class Recovery:
                 f"{reason}. The request is kept; redrive the job to try again."
             )
             await self._requeue(job, reason=reason, now=now)
-            await self._store.fail_queued(job.id, error=JobError.of(error), now=now)
+            if await self._store.fail_queued(job.id, error=JobError.of(error), now=now):
+                self._measures.ended(job.runtime, JobStatus.FAILED)
             return
         if await self._requeue(job, reason=reason, now=now):
-            log.info("job %s: attempt %d lost (%s); queued again", job.id, job.attempt, reason)
+            message = "job %s: attempt %d lost (%s); queued again"
+            log.info(message, job.id, job.attempt, reason, extra=about(job))
             await ring(job, store=self._store, queue=self._queue)
 
     async def _requeue(self, job: Job, *, reason: str, now: float) -> bool:
         """What an earlier attempt has kept is still good for the next."""
-        return await self._store.requeue(
+        lost = await self._store.requeue(
             job.id,
             job.attempt,
             outcome=AttemptOutcome.LOST,
@@ -121,6 +126,9 @@ class Recovery:
             now=now,
             checkpoint=job.checkpoint,
         )
+        if lost:
+            self._measures.attempt_failed(job.runtime, WorkerLost.code)
+        return lost
 
     async def _ring_again(self, *, before: float, after: float, now: float) -> None:
         """``now`` lies between the two, so that this ends whatever the clock does meanwhile."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from sfumato.core.costs import check_cost, check_sides
+from sfumato.core.current import about, current, prompts_log, working_on
 from sfumato.core.errors import InvalidRequest, Overloaded, SfumatoError
 from sfumato.core.finding import embedding_notes
 from sfumato.core.ids import new_job_id
@@ -17,11 +18,16 @@ from sfumato.core.job import Job, JobStatus
 from sfumato.core.keys import TRUSTED, Caller, Scope
 from sfumato.core.models import ModelInfo, ModelKind, notes_for, settle
 from sfumato.core.ports import (
+    NO_MEASURES,
+    NO_TRACES,
     Clock,
     ImageStore,
     JobQueue,
     JobStore,
+    Measures,
     ModelCatalog,
+    SpanKind,
+    Traces,
     WebhookStore,
 )
 from sfumato.core.request import Determinism, GenerationRequest, Limits
@@ -81,6 +87,8 @@ class Submission:
         determinism: Determinism = Determinism.FAST,
         results: ResultCache | None = None,
         safety: SafetyRule | None = None,
+        traces: Traces = NO_TRACES,
+        measures: Measures = NO_MEASURES,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -95,6 +103,8 @@ class Submission:
         self._quotas = Quotas(store=store, clock=clock)
         self._results = results
         self._safety = safety or SafetyRule()
+        self._traces = traces
+        self._measures = measures
         self._caller = TRUSTED
         self._queued: dict[str, _Queued] = {}
 
@@ -119,6 +129,7 @@ class Submission:
 
         Args:
             inputs: the files of the pictures that the request names, by their SHA-256.
+            traceparent: of the span that it is part of; None: the current one.
             webhook: where to tell what becomes of it; None: where the caller's key says.
 
         Raises:
@@ -129,8 +140,31 @@ class Submission:
                 written.
             Unavailable: the store does not answer; nothing is written.
         """
+        parent = traceparent or current().traceparent
+        with self._traces.span("submit", parent=parent, kind=SpanKind.PRODUCER) as span:
+            traceparent = span.traceparent or parent
+            with working_on(traceparent=traceparent):
+                job = await self._submit(
+                    request, inputs or {}, idempotency_key, traceparent, webhook
+                )
+            span.set(
+                {
+                    "sfumato.job": job.id,
+                    "sfumato.runtime": job.runtime,
+                    "sfumato.model": job.settings.model,
+                }
+            )
+        return job
+
+    async def _submit(
+        self,
+        request: GenerationRequest,
+        inputs: Mapping[str, bytes],
+        idempotency_key: str | None,
+        traceparent: str | None,
+        webhook: Webhook | None,
+    ) -> Job:
         self._caller.check(Scope.GENERATE)
-        inputs = inputs or {}
         check_inputs(request, inputs)
         model = await find_model(self._catalog, request.model)
         job = self._prepare(request, model, traceparent)
@@ -168,9 +202,13 @@ class Submission:
             if self._results is not None and copies is not None:
                 await self._results.forget(job)
             return kept
+        self._measures.submitted(kept.runtime)
+        prompts = kept.request.prompt, kept.request.negative_prompt
+        prompts_log.info("job %s: %r, without %r", kept.id, *prompts, extra=about(kept))
         if self._results is not None and found is not None and copies is not None:
             kept = await self._results.complete(kept, found, copies)
             if kept.status.finished:
+                self._measures.ended(kept.runtime, kept.status, images=len(kept.images))
                 return kept
         await ring(kept, store=self._store, queue=self._queue)
         return kept

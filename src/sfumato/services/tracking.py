@@ -15,11 +15,13 @@ from sfumato.core.job import Attempt, Job, JobStatus
 from sfumato.core.keys import TRUSTED, Caller, Scope
 from sfumato.core.ports import (
     COUNTED_AHEAD,
+    NO_MEASURES,
     Clock,
     ImageStore,
     JobPage,
     JobQueue,
     JobStore,
+    Measures,
     StoredObject,
     WebhookStore,
 )
@@ -47,6 +49,7 @@ class Tracking:
         clock: Clock,
         hooks: WebhookStore,
         why_waiting: Callable[[str], str | None] = lambda _runtime: None,
+        measures: Measures = NO_MEASURES,
     ) -> None:
         self._store = store
         self._queue = queue
@@ -56,6 +59,7 @@ class Tracking:
         self._hooks = hooks
         self._secrets = WebhookSecrets(hooks)
         self._why_waiting = why_waiting
+        self._measures = measures
         self._caller = TRUSTED
 
     def for_caller(self, caller: Caller) -> Self:
@@ -188,8 +192,11 @@ class Tracking:
             Forbidden: the caller may only look at it.
             JobFinished: it has succeeded or failed already.
         """
-        self._caller.check_change((await self.get(job_id)).owner)
+        before = await self.get(job_id)
+        self._caller.check_change(before.owner)
         job = await self._store.cancel(job_id, now=self._clock.now())
+        if (before.status, job.status) == (JobStatus.QUEUED, JobStatus.CANCELED):
+            self._measures.ended(job.runtime, job.status)
         if job.status in (JobStatus.SUCCEEDED, JobStatus.FAILED):
             raise JobFinished(f"Job {job_id} has {job.status} already; there is nothing to cancel.")
         return job

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from sfumato.core.current import working_on
 from sfumato.core.errors import StorageFull, Unavailable
 from sfumato.core.job import ImageRecord, JobError, Timings
-from sfumato.core.ports import Assignments, Clock, ModelFiles, Revocation
+from sfumato.core.ports import Assignments, Attributes, Clock, ModelFiles, Revocation
 from sfumato.worker.bringing import Bringing
 from sfumato.worker.engine_thread import EngineThread
 from sfumato.worker.run import (
@@ -60,6 +61,11 @@ class Attendance:
 
     async def until_ended(self) -> None:
         """Admit the job to the batch and see it through; returns once it is no longer ours."""
+        spans = self.run.spans
+        with spans.attempt, working_on(traceparent=spans.traceparent, job=self.run.job_id):
+            await self._see_through()
+
+    async def _see_through(self) -> None:
         watch = asyncio.create_task(self._watch_revocation())
         bringing = self._bring()
         try:
@@ -109,7 +115,8 @@ class Attendance:
             case ImageReady() as ready:
                 return await self._keep(ready)
             case Failed(error):
-                await self._persist(
+                self.run.spans.attempt.fail(error.code)
+                await self._finish(
                     lambda: assignments.fail(
                         assignment,
                         JobError.of(error),
@@ -120,7 +127,7 @@ class Attendance:
                 return True
             case Exported(slots):
                 reason = "its worker is shutting down"
-                await self._persist(
+                await self._finish(
                     lambda: assignments.release(
                         assignment,
                         reason=reason,
@@ -133,7 +140,7 @@ class Attendance:
                 return self._revoked(revocation)
             case Dropped():
                 if self._end is not None:
-                    await self._persist(self._end)
+                    await self._finish(self._end)
                 return True
         return False
 
@@ -177,9 +184,11 @@ class Attendance:
         self._rendered_at = ready.at
         self._notes.extend(note for note in ready.notes if note not in self._notes)
         try:
-            record = await self._persist(lambda: assignments.store(assignment, ready.image))
+            with self._within("store", {"sfumato.image": ready.image.index}):
+                record = await self._persist(lambda: assignments.store(assignment, ready.image))
         except StorageFull as error:
             full = JobError.of(error)
+            self.run.spans.attempt.fail(full.code)
             self._stop(
                 lambda: assignments.fail(
                     assignment, full, retryable=False, gpu_seconds=self.run.gpu_seconds
@@ -192,7 +201,7 @@ class Attendance:
             return False
         images = [self._records[index] for index in sorted(self._records)]
         recipe = {"images": [self._recipes[index] for index in sorted(self._recipes)]}
-        await self._persist(
+        await self._finish(
             lambda: assignments.complete(
                 assignment,
                 images,
@@ -218,6 +227,18 @@ class Attendance:
             denoising=self._rendered_at - loaded_at,
             storing=now - self._rendered_at,
         )
+
+    async def _finish(self, write: Callable[[], Awaitable[bool]]) -> None:
+        """Write how the attempt has ended."""
+        with self._within("finish", {}):
+            await self._persist(write)
+
+    @contextlib.contextmanager
+    def _within(self, name: str, attributes: Attributes) -> Iterator[None]:
+        """A part of the attempt, of which the calls in the block are told to be part."""
+        span = self.run.spans.part(name, attributes)
+        with span, working_on(traceparent=span.traceparent):
+            yield
 
     async def _persist(self, write: Callable[[], Awaitable[_Result]]) -> _Result:
         """Try a write until it is in: a part that is away for a while must not cost the work."""

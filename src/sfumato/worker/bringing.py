@@ -55,19 +55,23 @@ class Bringing:
         cancelled. What goes wrong is posted to the run."""
         wanted = self.run.assignment
         reporting = asyncio.create_task(self._report())
+        fetch = self.run.spans.part("fetch", {"sfumato.model": wanted.model.name})
         try:
             async with self.files.hold((wanted.model, *wanted.extras), self._progress) as here:
+                fetch.end()
                 reporting.cancel()
                 model, *extras = here
                 self.run.assignment = replace(wanted, model=model, extras=tuple(extras))
                 self.admit(self.run)
                 await asyncio.Event().wait()
         except SfumatoError as error:
+            fetch.fail(error.code)
             self.run.post(Failed(error))
         except Exception as error:
             log.exception("the model of job %s did not come", self.run.job_id)
             self.run.post(Failed(EngineFailure(f"{type(error).__name__}: {error}")))
         finally:
+            fetch.end()
             reporting.cancel()
             await asyncio.wait((reporting,))
 

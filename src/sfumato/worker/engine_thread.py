@@ -14,12 +14,22 @@ from itertools import islice
 from typing import TypeVar
 
 from sfumato.core.errors import EngineError, EngineFailure, OutOfMemory, SfumatoError
-from sfumato.core.ports import Clock, DecodedImage, ImageEngine, ImageTask, Progress, Slot
+from sfumato.core.ports import (
+    NO_MEASURES,
+    Clock,
+    DecodedImage,
+    ImageEngine,
+    ImageTask,
+    Measures,
+    Progress,
+    Slot,
+)
 from sfumato.worker.admission import AdmissionOrder
 from sfumato.worker.batcher import StepBatcher
 from sfumato.worker.encoders import Encoders
 from sfumato.worker.health import EngineHealth
 from sfumato.worker.metering import DeviceMeter, Share
+from sfumato.worker.observing import EngineObserver, Stepped
 from sfumato.worker.row_caps import RowCaps
 from sfumato.worker.run import (
     Admitted,
@@ -62,6 +72,7 @@ class EngineThread:
         preview_interval: seconds between two previews of one job.
         on_loaded: called on the event loop with the models in memory, when one was loaded.
         health: told of each piece of work that the thread begins.
+        measures: told of each step, and of what came before the first.
     """
 
     def __init__(
@@ -70,6 +81,7 @@ class EngineThread:
         *,
         clock: Clock,
         health: EngineHealth | None = None,
+        measures: Measures = NO_MEASURES,
         report_interval: float = 0.1,
         preview_interval: float = 0.4,
         on_loaded: Callable[[Sequence[str]], None] = lambda _models: None,
@@ -79,6 +91,7 @@ class EngineThread:
         self._clock = clock
         self._meter = DeviceMeter(clock.monotonic)
         self._health = health or EngineHealth(clock.monotonic)
+        self._observer = EngineObserver(clock, measures)
         self._report_interval = report_interval
         self._preview_interval = preview_interval
         self._inbox: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -127,7 +140,9 @@ class EngineThread:
 
     def _main(self) -> None:
         try:
-            self._drive(self._make_engine())
+            with self._observer.opening():
+                engine = self._make_engine()
+            self._drive(engine)
         except BaseException as error:  # noqa: BLE001 - handed to the event loop, which raises it
             self._health.broken = True
             self._call(self._finish, error)
@@ -185,7 +200,8 @@ class EngineThread:
             if run not in prepared:
                 together = self._waiting.ready(self._engine.loaded())[:_PREPARED_TOGETHER]
                 if len(together) > 1:  # all pictures of a job have its prompts
-                    with self._meter.charging([Share(each) for each in together]):
+                    shares = [Share(each) for each in together]
+                    with self._observer.encoding(together), self._meter.charging(shares):
                         self._engine.prepare([each.tasks()[0] for each in together])
                 prepared.update(together)
             self._waiting.remove(run)
@@ -201,16 +217,16 @@ class EngineThread:
             return False
         before = sorted(self._engine.loaded())
         try:
-            if not all(model.name in before for model in run.models):
+            if all(model.name in before for model in run.models):
+                self._load_models(run, in_use)
+            else:
                 self._post(run, Loading())
-            own: set[str] = set()
-            with self._meter.charging([Share(run)]):
-                for model in run.models:
-                    self._engine.load(model, in_use=in_use | own)
-                    own.add(model.name)
+                with self._observer.loading(run):
+                    self._load_models(run, in_use)
         except OutOfMemory as error:
             if in_use:
-                log.info("job %s waits until others have ended: %s", run.job_id, error)
+                message = "job %s waits until others have ended: %s"
+                log.info(message, run.job_id, error, extra=run.spans.log_fields)
                 self._no_room = run, in_use
             else:
                 self._fail(run, error)
@@ -222,6 +238,13 @@ class EngineThread:
             if (after := sorted(self._engine.loaded())) != before:
                 self._call(self._on_loaded, after)
         return True
+
+    def _load_models(self, run: JobRun, in_use: set[str]) -> None:
+        own: set[str] = set()
+        with self._meter.charging([Share(run)]):
+            for model in run.models:
+                self._engine.load(model, in_use=in_use | own)
+                own.add(model.name)
 
     def _in_use(self) -> set[str]:
         """Names of the models that draw what is in the batch."""
@@ -253,10 +276,11 @@ class EngineThread:
     def _enter(self, member: _Member) -> None:
         """Make a slot of every picture of a job."""
         member.slots, run = [], member.run
-        for task in run.tasks():
-            blob = run.assignment.checkpoint.get(task.index)
-            slot = self._engine.admit(task) if blob is None else self._resume(task, blob)
-            member.slots.append(slot)
+        with self._observer.encoding([run]):
+            for task in run.tasks():
+                blob = run.assignment.checkpoint.get(task.index)
+                slot = self._engine.admit(task) if blob is None else self._resume(task, blob)
+                member.slots.append(slot)
         member.steps_done = sum(slot.step for slot in member.slots)
         member.steps_total = sum(slot.steps for slot in member.slots)
 
@@ -278,7 +302,7 @@ class EngineThread:
             with self._meter.charging(shares):
                 self._engine.step(batch)
 
-        before = [slot.step for slot in batch]
+        before, began = [slot.step for slot in batch], self._clock.monotonic()
         error = self._failure_of(take)
         if isinstance(error, OutOfMemory):
             self._caps.failed(key, rows)
@@ -293,10 +317,16 @@ class EngineThread:
             for half in (batch[:middle], batch[middle:]):
                 self._step([slot for slot in half if slot.task.job_id in self._members])
             return
+        seconds = self._clock.monotonic() - began
         self._caps.succeeded(key, rows)
+        taken = []
         for slot, step in zip(batch, before, strict=True):
-            self._members[slot.task.job_id].steps_done += slot.step - step
+            member, steps = self._members[slot.task.job_id], slot.step - step
+            member.steps_done += steps
+            taken.append(Stepped(member.run, slot.task.index, steps))
             self._batcher.regroup(slot)
+        row_limit = self._caps.limit(key)
+        self._observer.stepped(taken, key=key, rows=rows, row_limit=row_limit, seconds=seconds)
         self._report(batch)
         self._decode([slot for slot in batch if slot.step >= slot.steps])
 
@@ -350,9 +380,14 @@ class EngineThread:
         left = deque(slots)
 
         def decode() -> None:
+            began = self._clock.monotonic()
             for image in self._decoded(left):
                 self._health.pulse.beat()
-                self._encode(left.popleft(), image)
+                slot, now = left.popleft(), self._clock.monotonic()
+                run = self._members[slot.task.job_id].run
+                self._observer.decoded(run, slot.task.index, seconds=now - began)
+                self._encode(slot, image)
+                began = self._clock.monotonic()
 
         error = self._failure_of(decode)
         if len(slots) == 1 and isinstance(error, OutOfMemory) and self._make_room():
@@ -389,7 +424,8 @@ class EngineThread:
 
         def encode() -> None:
             try:
-                encoded = self._engine.encode(image)
+                with run.spans.part("write", {"sfumato.image": slot.task.index}):
+                    encoded = self._engine.encode(image)
             except Exception as error:  # noqa: BLE001 - one job's failure, whatever it is
                 failure = error
                 self._inbox.put(lambda: self._fail(run, failure))
@@ -398,6 +434,7 @@ class EngineThread:
 
         if not member.slots:
             del self._members[slot.task.job_id]
+            run.spans.denoised()
         if self._members or len(self._waiting) or not self._inbox.empty():
             self._encoders.submit(run, encode)
         else:
@@ -412,14 +449,15 @@ class EngineThread:
             with self._meter.charging([Share(run)]):
                 slots = {slot.task.index: self._engine.export(slot) for slot in under_way}
         except EngineError as error:
-            log.warning("job %s: its state could not be kept: %s", run.job_id, error)
+            message = "job %s: its state could not be kept: %s"
+            log.warning(message, run.job_id, error, extra=run.spans.log_fields)
             slots = {}
         self._forget(run)
         self._post(run, Exported(slots))
 
     def _fail(self, run: JobRun, error: Exception) -> None:
         if not isinstance(error, SfumatoError):
-            log.error("job %s failed", run.job_id, exc_info=error)
+            log.error("job %s failed", run.job_id, exc_info=error, extra=run.spans.log_fields)
             error = EngineFailure(f"{type(error).__name__}: {error}")
         self._forget(run)
         self._post(run, Failed(error))
@@ -435,6 +473,7 @@ class EngineThread:
         if member is None or member.run is not run:
             return
         del self._members[run.job_id]
+        run.spans.denoised()
         for slot in member.slots:
             self._batcher.remove(slot)
 

@@ -10,7 +10,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sfumato.core.errors import Unavailable
-from sfumato.core.ports import Assignment, Assignments, Clock, ImageEngine, ModelFiles
+from sfumato.core.ports import (
+    NO_MEASURES,
+    NO_TRACES,
+    Assignment,
+    Assignments,
+    Clock,
+    ColdPhase,
+    ImageEngine,
+    Measures,
+    ModelFiles,
+    Traces,
+)
 from sfumato.worker.attend import Attendance
 from sfumato.worker.bringing import LocalModelFiles
 from sfumato.worker.engine_thread import EngineThread
@@ -43,6 +54,7 @@ class Worker:
         on_busy: called with True when it takes on a job while it has none, and with False when the
             last one has left it.
         health: told how the worker is.
+        traces, measures: told what it does.
     """
 
     def __init__(
@@ -63,6 +75,8 @@ class Worker:
         on_loaded: Callable[[Sequence[str]], None] = lambda _models: None,
         on_busy: Callable[[bool], None] = lambda _busy: None,
         health: Health | None = None,
+        traces: Traces = NO_TRACES,
+        measures: Measures = NO_MEASURES,
     ) -> None:
         self._assignments = assignments
         self._make_engine = make_engine
@@ -80,6 +94,8 @@ class Worker:
         self._on_loaded = on_loaded
         self._on_busy = on_busy
         self._health = health or Health(clock.monotonic, once=once)
+        self._traces = traces
+        self._measures = measures
         self._draining = asyncio.Event()
         #: When a draining worker releases what it holds, in monotonic seconds.
         self._deadline = math.inf
@@ -106,12 +122,14 @@ class Worker:
     async def run(self) -> None:
         """Raises what broke the engine's thread, if it broke; jobs then go to the next worker."""
         self._ready_at = self._clock.now()
+        self._measures.cold_start(ColdPhase.PROCESS, max(0.0, self._ready_at - self._started_at))
         engine = EngineThread(
             self._make_engine,
             clock=self._clock,
             preview_interval=self._preview_interval,
             on_loaded=self._loaded,
             health=self._health.engine,
+            measures=self._measures,
         )
         if not self._once:
             engine.start()
@@ -197,7 +215,7 @@ class Worker:
 
     def _take_on(self, assignment: Assignment, engine: EngineThread) -> None:
         engine.start()
-        run = JobRun(assignment, claimed_at=self._clock.monotonic())
+        run = JobRun(assignment, claimed_at=self._clock.monotonic(), traces=self._traces)
         attendance = Attendance(
             run,
             self._assignments,
@@ -226,7 +244,8 @@ class Worker:
             self._idle.set()
             self._on_busy(False)  # noqa: FBT003 - a state
         if not task.cancelled() and (error := task.exception()):
-            log.error("job %s is left to its lease", run.job_id, exc_info=error)
+            message, fields = "job %s is left to its lease", run.spans.log_fields
+            log.error(message, run.job_id, exc_info=error, extra=fields)
 
     def _loaded(self, models: Sequence[str]) -> None:
         self._health.models = models

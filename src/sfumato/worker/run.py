@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.models import ModelInfo, ModelKind
-from sfumato.core.ports import Assignment, EncodedImage, ImageTask, Progress, Revocation
+from sfumato.core.ports import (
+    NO_TRACES,
+    Assignment,
+    EncodedImage,
+    ImageTask,
+    Progress,
+    Revocation,
+    Traces,
+)
+from sfumato.worker.spans import AttemptSpans
 
 # -- what the engine's thread reports ------------------------------------------------------------
 
@@ -70,10 +79,15 @@ class JobRun:
 
     assignment: Assignment
     claimed_at: float
+    traces: InitVar[Traces] = NO_TRACES
     mailbox: asyncio.Queue[Report] = field(default_factory=asyncio.Queue)
     progress: Progress | None = None
     gpu_ns: int = 0
+    spans: AttemptSpans = field(init=False)
     _progress_posted: bool = False
+
+    def __post_init__(self, traces: Traces) -> None:
+        self.spans = AttemptSpans(self.assignment.job, traces)
 
     @property
     def job_id(self) -> str:

@@ -41,6 +41,10 @@ class MemoryWebhookStore:
                 claimed.append(held)
         return claimed
 
+    async def open(self) -> int:
+        last = self._jobs.last_event
+        return sum(last(telling.job_id) > telling.after for telling in self._open())
+
     async def next_due(self) -> float | None:
         return min((telling.next_at for telling in self._open() if telling.next_at), default=None)
 

@@ -20,6 +20,7 @@ import httpx
 import orjson
 from pydantic import SecretStr
 
+from sfumato.core.current import current
 from sfumato.core.errors import (
     AttemptLost,
     Forbidden,
@@ -237,7 +238,8 @@ class RemoteConnection:
 
 
 class _OwnToken(httpx.Auth):
-    """Shows the token to the service, and to nobody else whom it sends us to."""
+    """Shows the token to the service, and to nobody else whom it sends us to; and which trace the
+    call is part of."""
 
     def __init__(self, base: str, token: SecretStr, worker: str) -> None:
         self._origin = _origin(httpx.URL(base))
@@ -248,6 +250,8 @@ class _OwnToken(httpx.Auth):
         if _origin(request.url) == self._origin:
             request.headers["Authorization"] = f"Bearer {self._token.get_secret_value()}"
             request.headers["X-Sfumato-Worker"] = self._worker
+            if (traceparent := current().traceparent) is not None:
+                request.headers["traceparent"] = traceparent
         yield request
 
 

@@ -30,6 +30,12 @@ _DUE = (
     .order_by(webhooks.c.next_at)
     .limit(bindparam("at_most"))
 )
+_OPEN = (
+    select(func.count())
+    .select_from(webhooks)
+    .join(jobs, jobs.c.id == webhooks.c.job_id)
+    .where(_IS_OPEN, jobs.c.last_event > webhooks.c.after)
+)
 #: Guarded by when it was due: whoever comes second changes nothing.
 _HOLD = (
     webhooks.update()
@@ -101,6 +107,9 @@ class SqlWebhookStore:
             return held
 
         return await self._database.write(work, durable=False)
+
+    async def open(self) -> int:
+        return await self._database.read(lambda c: int(c.execute(_OPEN).scalar_one()))
 
     async def next_due(self) -> float | None:
         return await self._database.read(lambda c: c.scalar(_NEXT))

@@ -16,6 +16,7 @@ from sfumato.core.errors import StartupRefused, Unavailable
 LONGEST_DELAY = 900
 LONGEST_VISIBILITY = 43_200
 
+_TRACE_HEADER = "AWSTraceHeader"
 #: Most messages of one request.
 BATCH = 10
 
@@ -27,6 +28,7 @@ class Message:
     Attributes:
         sent_at: seconds since the epoch, the same at every delivery.
         attributes: those of text alone.
+        trace_header: X-Ray's, as SQS passes it on; None: whoever sent it is not traced.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Message:
     deliveries: int
     sent_at: float
     attributes: Mapping[str, str] = field(default_factory=dict)
+    trace_header: str | None = None
 
 
 class Channel:
@@ -113,7 +116,11 @@ class Channel:
             VisibilityTimeout=visibility,
             WaitTimeSeconds=wait,
             MessageAttributeNames=["All"],
-            MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+            MessageSystemAttributeNames=[
+                "ApproximateReceiveCount",
+                "SentTimestamp",
+                _TRACE_HEADER,
+            ],
         )
         return [_message(received) for received in answer.get("Messages", ())]
 
@@ -158,4 +165,5 @@ def _message(received: Mapping[str, Any]) -> Message:
             for name, value in attributes.items()
             if "StringValue" in value
         },
+        trace_header=received["Attributes"].get(_TRACE_HEADER),
     )

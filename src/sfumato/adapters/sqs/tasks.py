@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from sfumato.adapters.sqs.address import SqsAddress
-from sfumato.adapters.sqs.channel import Channel
+from sfumato.adapters.sqs.channel import Channel, Message
 from sfumato.adapters.sqs.client import AwsClients, Denied
 from sfumato.adapters.sqs.envelopes import open_envelope
 from sfumato.adapters.sqs.receiving import Receipt, Receiver
@@ -244,7 +244,8 @@ class SqsTaskSource:
             log.info("task %s is refused: %s", parsed.id, error.message)
             await self._refuse(receipt, answer, error)
             return None
-        return Task(origin, request, inputs=files, reply={"answer": answer})
+        headers = _trace_headers(message, opened.attributes)
+        return Task(origin, request, inputs=files, reply={"answer": answer}, headers=headers)
 
     async def _refuse(self, receipt: Receipt, answer: Answer, error: InvalidRequest) -> None:
         try:
@@ -253,6 +254,15 @@ class SqsTaskSource:
             await asyncio.shield(receipt.release(_SET_BACK_SECONDS))
             raise
         await receipt.delete()
+
+
+def _trace_headers(message: Message, attributes: Mapping[str, str]) -> dict[str, str]:
+    """X-Ray's header, where SNS or SQS was given one, and the W3C's, which whoever sent it added."""
+    told = {
+        "x-amzn-trace-id": message.trace_header,
+        "traceparent": attributes.get("traceparent"),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _with_pictures(parsed: ParsedTask) -> tuple[GenerationRequest, dict[str, bytes]]:

@@ -28,10 +28,12 @@ from sfumato.core.ports.job_store import (
     JobStore,
     Lease,
 )
+from sfumato.core.ports.measures import NO_MEASURES, ColdPhase, Measures
 from sfumato.core.ports.model_catalog import ModelCatalog
 from sfumato.core.ports.model_files import BytesProgress, ModelFiles
 from sfumato.core.ports.model_reader import ModelReader
 from sfumato.core.ports.tasks import Task, TaskDelivery, TaskSink, TaskSource
+from sfumato.core.ports.traces import NO_TRACES, Attributes, Span, SpanKind, Traces
 from sfumato.core.ports.web_client import WebClient
 from sfumato.core.ports.webhook_store import WebhookStore
 from sfumato.core.ports.worker_pool import WorkerExit, WorkerPool
@@ -47,12 +49,16 @@ __all__ = [
     "COUNTED_AHEAD",
     "FORGOTTEN_AFTER",
     "MAX_DELIVERIES",
+    "NO_MEASURES",
+    "NO_TRACES",
     "ApiKeys",
     "Assignment",
     "Assignments",
+    "Attributes",
     "BytesProgress",
     "Change",
     "Clock",
+    "ColdPhase",
     "CostBook",
     "DecodedImage",
     "Delivery",
@@ -65,6 +71,7 @@ __all__ = [
     "JobQueue",
     "JobStore",
     "Lease",
+    "Measures",
     "ModelCatalog",
     "ModelFiles",
     "ModelReader",
@@ -74,11 +81,14 @@ __all__ = [
     "Revocation",
     "Ring",
     "Slot",
+    "Span",
+    "SpanKind",
     "StoredObject",
     "Task",
     "TaskDelivery",
     "TaskSink",
     "TaskSource",
+    "Traces",
     "WebClient",
     "WebhookStore",
     "WorkerExit",

@@ -23,12 +23,15 @@ class Task:
         id: the same at every delivery of the message; the keys of its results derive from it.
         inputs: the files of the request's pictures, by their SHA-256.
         reply: what the sink needs beside the job, in its own terms.
+        headers: what came with the message and may tell which trace it is part of; names in lower
+            case.
     """
 
     id: str
     request: GenerationRequest
     inputs: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     reply: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class TaskDelivery(Protocol):

@@ -27,6 +27,10 @@ class WebhookStore(Protocol):
         else's before ``until``."""
         ...
 
+    async def open(self) -> int:
+        """How many have events to tell that were not told, and were not given up."""
+        ...
+
     async def next_due(self) -> float | None:
         """When the first that was put off is due; None: none was."""
         ...
