@@ -69,6 +69,10 @@ SETS: dict[str, dict[str, Any]] = {
             "apiEgress": [{"ports": [{"port": 5433}]}],
             "workerEgress": [{"ports": [{"port": 8200}]}],
         },
+        "models": {
+            "volume": {"claim": "models", "subPath": "sd"},
+            "imageVolume": {"repository": "registry.example.com/models", "digest": _DIGEST},
+        },
         "rbac": {"operators": [_GROUP], "viewers": [{"kind": "User", "name": "eve"}]},
     },
     "everything off": {

@@ -80,6 +80,11 @@ http://{{ include "sfumato.fullname" . }}-seaweedfs.{{ .Release.Namespace }}.svc
 - name: SFUMATO_MODELS_URL
   value: {{ . | quote }}
 {{- end }}
+{{- $folders := include "sfumato.models.folders" . }}
+{{- if ne $folders "[]" }}
+- name: SFUMATO_MODEL_FOLDERS
+  value: {{ $folders | quote }}
+{{- end }}
 {{- with include "sfumato.s3Endpoint" . }}
 - name: SFUMATO_S3_ENDPOINT
   value: {{ . | quote }}
@@ -139,6 +144,16 @@ http://{{ include "sfumato.fullname" . }}-seaweedfs.{{ .Release.Namespace }}.svc
 {{- range $name, $value := .Values.api.env }}
 - name: {{ $name }}
   value: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* The folders of models that workers have: here they are looked through, to tell which models there
+     are. What is only a worker's cache is left out. (dict "root" $ "of" "mounts") */}}
+{{- define "sfumato.apiModels" -}}
+{{- range include (printf "sfumato.models.%s" .of) .root | fromYamlArray }}
+{{- if ne .name "models-cache" }}
+- {{ toYaml . | nindent 2 | trim }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
