@@ -95,8 +95,9 @@ app.kubernetes.io/part-of: sfumato
 
 {{- define "sfumato.runtime.podAnnotations" -}}
 {{- $annotations := dict "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes" "data,tmp,models-cache" -}}
-{{- if eq .runtime.scaling "job" -}}
-{{- /* It has a job as long as it lives, and never needs to say so. */ -}}
+{{- $server := eq (include "sfumato.runtime.component" .) "server" -}}
+{{- if or (eq .runtime.scaling "job") (and $server (eq (int .runtime.replicas.min) 0)) -}}
+{{- /* It lives for as long as it has work, and never needs to say so. */ -}}
 {{- $annotations = dict "karpenter.sh/do-not-disrupt" "true" "cluster-autoscaler.kubernetes.io/safe-to-evict" "false" -}}
 {{- end -}}
 {{- toYaml (mustMergeOverwrite $annotations (deepCopy .runtime.podAnnotations)) -}}
@@ -176,7 +177,7 @@ tolerations: {{- toYaml . | nindent 2 }}
 {{- with mustMergeOverwrite (deepCopy $facts.affinity) (deepCopy .runtime.affinity) }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- if .runtime.topologySpread }}
+{{- if and .runtime.topologySpread (eq (include "sfumato.runtime.component" .) "worker") }}
 # Preferred alone: a worker in a crowded zone is better than none.
 topologySpreadConstraints:
   - maxSkew: 1
