@@ -78,7 +78,7 @@ class OtelTraces:
         self._propagators = propagators
 
     @classmethod
-    def for_xray(cls, *, service: str, version: str) -> Self:
+    def for_xray(cls, *, service: str, version: str, exporter: SpanExporter | None = None) -> Self:
         """With ids as X-Ray wants them, which begin with the time, and with its trace header.
 
         The W3C's is read too: that is how a job's context travels among processes of ours.
@@ -89,6 +89,7 @@ class OtelTraces:
         return cls(
             service=service,
             version=version,
+            exporter=exporter,
             ids=AwsXRayIdGenerator(),
             propagators=(AwsXRayPropagator(), _W3C),
         )
