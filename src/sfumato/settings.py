@@ -47,6 +47,13 @@ _NOT_FOR_CHILDREN = frozenset(
 _HttpUrl = Annotated[str, Field(pattern=r"^https?://[^/\s]+")]
 
 
+class SpotNoticesOf(StrEnum):
+    NONE = "none"
+    AWS = "aws"
+    GCP = "gcp"
+    AZURE = "azure"
+
+
 class LogFormat(StrEnum):
     TEXT = "text"
     JSON = "json"
@@ -140,6 +147,20 @@ class Settings(BaseSettings):
     tasks_tell_running: bool = _named(
         "tasks_tell_running", "EXP_CALLBACK_WHEN_RUNNING", default=False
     )
+
+    #: The pod that a worker is, which it marks as busy or idle; None: it is none, or does not.
+    pod_name: str | None = None
+    pod_namespace: str | None = None
+    #: The namespace of the pods that workers are, in which a service looks why jobs wait; None: it
+    #: does not look.
+    cluster_namespace: str | None = None
+    #: The API server, and the folder with the ``token`` and ``ca.crt`` of a service account.
+    cluster_api: _HttpUrl = "https://kubernetes.default.svc"
+    cluster_credentials: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    #: Whose notices a worker watches for that its spot machine is taken back.
+    spot_notices: SpotNoticesOf = SpotNoticesOf.NONE
+    #: Another address than the cloud's own for them.
+    spot_endpoint: _HttpUrl | None = None
 
     #: A worker's service, when that is elsewhere, and the token that it lets the worker in with.
     connect: str | None = None

@@ -18,6 +18,7 @@ from sfumato.api.context import ApiContext, RemoteParts
 from sfumato.api.dialects import aws, render
 from sfumato.api.schemas import RuntimeReport
 from sfumato.api.workers import LISTED_SECONDS
+from sfumato.bootstrap.cluster import open_cluster_reasons
 from sfumato.bootstrap.credentials import keep_credentials
 from sfumato.bootstrap.folder import hold
 from sfumato.bootstrap.internal import serve_internally
@@ -36,6 +37,7 @@ from sfumato.services.placement import Scaling, Supervisor
 from sfumato.services.recovery import Recovery
 from sfumato.services.task_results import TaskResults
 from sfumato.services.tracking import Tracking
+from sfumato.services.waiting import WaitingReasons
 from sfumato.services.webhooks import WebhookTeller
 from sfumato.settings import Settings
 
@@ -121,7 +123,9 @@ async def _serve(
             warm=[runtime.name for runtime in parts.runtimes] if settings.warm else [],
         )
         remote = open_remote(settings, parts)
-        context = _context(settings, parts, supervisor, remote)
+        cluster = await stack.enter_async_context(open_cluster_reasons(settings, parts.clock))
+        waiting = WaitingReasons(supervisor.why_waiting, cluster)
+        context = _context(settings, parts, supervisor, remote, waiting)
         deliver = {}
         if tasks is not None:
             sink, results_url = tasks
@@ -203,7 +207,11 @@ async def _stop_with_stdin(stop: Callable[[], None]) -> None:
 
 
 def _context(
-    settings: Settings, parts: Parts, supervisor: Supervisor, remote: RemoteParts
+    settings: Settings,
+    parts: Parts,
+    supervisor: Supervisor,
+    remote: RemoteParts,
+    waiting: WaitingReasons,
 ) -> ApiContext:
     submission = submission_of(settings, parts)
     tracking = Tracking(
@@ -213,7 +221,7 @@ def _context(
         watcher=parts.watcher,
         clock=parts.clock,
         hooks=parts.hooks,
-        why_waiting=supervisor.why_waiting,
+        waiting=waiting,
         measures=parts.telemetry.measures,
     )
 
@@ -225,7 +233,7 @@ def _context(
             workers=sorted(theirs.union(supervisor.workers(runtime))),
             queued=counts.queued,
             running=counts.running,
-            waiting=supervisor.why_waiting(runtime) if counts.queued else None,
+            waiting=await waiting.of(runtime) if counts.queued else None,
         )
 
     async def ready() -> Sequence[str]:

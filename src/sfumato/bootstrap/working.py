@@ -11,6 +11,7 @@ from asyncio import Future
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sfumato.bootstrap.cluster import WorkerSurroundings
 from sfumato.bootstrap.internal import probes_of, serve_internally
 from sfumato.bootstrap.logs import name_worker
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
@@ -96,6 +97,7 @@ async def run_worker(
         clock=clock,
     )
     health = Health(clock.monotonic, once=terms.once, stuck_after=settings.stuck_after)
+    surroundings = WorkerSurroundings(settings, clock)
     worker = Worker(
         assignments=assignments,
         make_engine=_engine_maker(settings, presence, telemetry),
@@ -109,6 +111,7 @@ async def run_worker(
         once=terms.once,
         once_patience=terms.once_patience,
         on_loaded=presence.loaded,
+        on_busy=surroundings.busy,
         health=health,
         traces=telemetry.traces,
         measures=telemetry.measures,
@@ -116,15 +119,22 @@ async def run_worker(
     if beside is not None:
         beside.add_done_callback(lambda _ended: worker.drain())
 
+    signals = 0
+
     def stop() -> None:
-        worker.drain(within=0.0 if health.draining else None)
+        nonlocal signals
+        signals += 1
+        worker.drain(within=None if signals == 1 else 0.0)
         on_stop()
 
     pages = {**probes_of(health), **telemetry.pages}
     with on_signals(stop), serve_internally(settings, pages):
         orphaned = asyncio.create_task(_drain_with_stdin(worker, wanted=terms.exit_with_stdin))
         try:
-            async with presence.told(at_once=not terms.once):
+            async with (
+                surroundings.followed(lambda left: worker.drain(within=left)),
+                presence.told(at_once=not terms.once),
+            ):
                 await worker.run()
         finally:
             orphaned.cancel()

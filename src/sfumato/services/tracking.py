@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Self
 
@@ -28,6 +28,7 @@ from sfumato.core.ports import (
 from sfumato.core.webhooks import Telling, WebhookDelivery, WebhookState
 from sfumato.services.doorbell import ring
 from sfumato.services.inputs import input_of
+from sfumato.services.waiting import WaitingReasons
 from sfumato.services.watching import JobWatcher
 from sfumato.services.webhooks import WebhookSecrets
 
@@ -36,7 +37,7 @@ class Tracking:
     """Hop 8 of a request's life: whoever watches sees the numbered events.
 
     Args:
-        why_waiting: tells, for a runtime, why the job at the head of its queue is not running.
+        waiting: tells, for a runtime, why the job at the head of its queue is not running.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Tracking:
         watcher: JobWatcher,
         clock: Clock,
         hooks: WebhookStore,
-        why_waiting: Callable[[str], str | None] = lambda _runtime: None,
+        waiting: WaitingReasons | None = None,
         measures: Measures = NO_MEASURES,
     ) -> None:
         self._store = store
@@ -58,7 +59,7 @@ class Tracking:
         self._clock = clock
         self._hooks = hooks
         self._secrets = WebhookSecrets(hooks)
-        self._why_waiting = why_waiting
+        self._waiting = waiting or WaitingReasons(lambda _runtime: None)
         self._measures = measures
         self._caller = TRUSTED
 
@@ -148,10 +149,13 @@ class Tracking:
         if job.status is not JobStatus.QUEUED:
             return None
         ahead = await self._store.queued_ahead(job)
-        if ahead:
-            more = " or more" if ahead == COUNTED_AHEAD else ""
-            return f"queued behind {ahead}{more}"
-        return self._why_waiting(job.runtime) or "waiting for a worker to answer"
+        if not ahead:
+            reason = await self._waiting.of(job.runtime)
+            return reason or "waiting for a worker to answer"
+        more = " or more" if ahead == COUNTED_AHEAD else ""
+        behind = f"queued behind {ahead}{more}"
+        reason = await self._waiting.in_cluster(job.runtime)
+        return behind if reason is None else f"{behind}; {reason}"
 
     async def image(self, job_id: str, index: int) -> StoredObject:
         """A stored picture, by its index in the job.

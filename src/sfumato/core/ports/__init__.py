@@ -9,6 +9,7 @@ changes nothing and answers False.
 from sfumato.core.ports.api_keys import ApiKeys
 from sfumato.core.ports.assignments import Assignment, Assignments, Progress, Revocation
 from sfumato.core.ports.clock import Clock
+from sfumato.core.ports.cluster_view import ClusterView, PodState, WorkerPod
 from sfumato.core.ports.cost_book import CostBook
 from sfumato.core.ports.image_engine import DecodedImage, EncodedImage, ImageEngine, ImageTask, Slot
 from sfumato.core.ports.image_store import ImageStore, StoredObject
@@ -32,6 +33,7 @@ from sfumato.core.ports.measures import NO_MEASURES, ColdPhase, Measures
 from sfumato.core.ports.model_catalog import ModelCatalog
 from sfumato.core.ports.model_files import BytesProgress, ModelFiles
 from sfumato.core.ports.model_reader import ModelReader
+from sfumato.core.ports.spot_notices import SpotNotice, SpotNotices
 from sfumato.core.ports.tasks import Task, TaskDelivery, TaskSink, TaskSource
 from sfumato.core.ports.traces import NO_TRACES, Attributes, Span, SpanKind, Traces
 from sfumato.core.ports.web_client import WebClient
@@ -58,6 +60,7 @@ __all__ = [
     "BytesProgress",
     "Change",
     "Clock",
+    "ClusterView",
     "ColdPhase",
     "CostBook",
     "DecodedImage",
@@ -75,6 +78,7 @@ __all__ = [
     "ModelCatalog",
     "ModelFiles",
     "ModelReader",
+    "PodState",
     "Progress",
     "QueueDepth",
     "QueueTraits",
@@ -83,6 +87,8 @@ __all__ = [
     "Slot",
     "Span",
     "SpanKind",
+    "SpotNotice",
+    "SpotNotices",
     "StoredObject",
     "Task",
     "TaskDelivery",
@@ -93,6 +99,7 @@ __all__ = [
     "WebhookStore",
     "WorkerExit",
     "WorkerKind",
+    "WorkerPod",
     "WorkerPool",
     "WorkerRegistry",
     "WorkerReport",
