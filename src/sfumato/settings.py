@@ -82,6 +82,9 @@ class RuntimeSetting(BaseModel):
     models: tuple[str, ...] = ()
     max_workers: Annotated[int, Field(ge=0)] | None = None
     idle_timeout: _Seconds | None = None
+    #: The class of GPU that its workers have, and what an hour of one costs, in ``currency``.
+    gpu_class: Annotated[str, Field(max_length=64)] = ""
+    gpu_hour_price: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class Settings(BaseSettings):
@@ -180,6 +183,8 @@ class Settings(BaseSettings):
 
     #: The pools of workers; empty: one, ``default``, which serves every model.
     runtimes: tuple[RuntimeSetting, ...] = ()
+    #: Of the runtimes' prices, by ISO 4217.
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = "USD"
     lease: _Seconds = 30.0
     #: Seconds after which the doorbell of a job that still waits is rung again.
     ring_again_after: _Seconds = 120.0

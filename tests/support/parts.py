@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from sfumato.adapters.memory import (
     MemoryApiKeys,
+    MemoryCostBook,
     MemoryImageStore,
     MemoryJobQueue,
     MemoryJobStore,
@@ -89,6 +90,7 @@ class House:
         )
         beside = self.store if isinstance(self.store, MemoryJobStore) else MemoryJobStore()
         self.hooks = MemoryWebhookStore(beside)
+        self.costs = MemoryCostBook(beside)
         self.keys = Access(keys=MemoryApiKeys(), clock=self.clock)
         self.access = WorkerAccess(
             tokens=self.tokens,

@@ -10,6 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from sfumato import __version__
 from sfumato.api import (
+    costs,
     health,
     native,
     page,
@@ -61,6 +62,7 @@ def create_app(
         app.include_router(dialect.router)
         dialect.install(app)
     app.include_router(worker_models.router)
+    app.include_router(costs.router)
     app.include_router(native.models_router)
     page.install(app)
     forms = {prefix: form for dialect in DIALECTS for prefix, form in dialect.forms.items()}

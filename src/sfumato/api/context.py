@@ -26,6 +26,7 @@ from sfumato.core.ports import (
 )
 from sfumato.core.runtimes import Runtime
 from sfumato.services.access import Access
+from sfumato.services.costs import Costs
 from sfumato.services.placement import Scaling
 from sfumato.services.remote_work import RemoteWork
 from sfumato.services.submission import Submission
@@ -68,6 +69,7 @@ class ApiContext:
     workers: WorkerRegistry
     clock: Clock
     scaling: Scaling
+    costs: Costs
     access: Access
     web: WebClient
     remote: RemoteParts | None = None

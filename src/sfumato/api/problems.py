@@ -209,7 +209,7 @@ def install(
 def _invalid_parameter(_request: Request, error: RequestValidationError) -> Refusal:
     """A path or query parameter that FastAPI refused; bodies are read by :mod:`sfumato.api.body`."""
     first = error.errors()[0]
-    name = str(first["loc"][-1])
+    name = ".".join(map(str, first["loc"][1:])) or str(first["loc"][0])
     expected = first.get("ctx", {}).get("expected")
     return Refusal(
         HTTPStatus.UNPROCESSABLE_ENTITY,

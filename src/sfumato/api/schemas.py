@@ -91,6 +91,20 @@ class TimingsView(BaseModel):
     storing: float
 
 
+class ChargeView(BaseModel):
+    """What the attempts of a job that have ended took."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    gpu_seconds: float = Field(
+        description="For how long a device was busy with it; its share where it shared one."
+    )
+    cost: float | None = Field(
+        description="Money, by the price of when each attempt ended; null: there was none."
+    )
+    currency: str | None = Field(examples=["USD"])
+
+
 class Links(BaseModel):
     self: str
     events: str
@@ -120,6 +134,7 @@ class JobView(BaseModel):
     error: Failure | None
     images: list[Image]
     timings: TimingsView
+    charge: ChargeView
     metadata: dict[str, Any]
     links: Links
 
@@ -156,6 +171,7 @@ class JobView(BaseModel):
                 for image in job.images
             ],
             timings=TimingsView.model_validate(job.timings),
+            charge=ChargeView.model_validate(job.charge),
             metadata=dict(job.request.metadata),
             links=Links(self=path, events=f"{path}/events", cancel=f"{path}/cancel"),
         )
@@ -311,6 +327,11 @@ class RuntimeView(RuntimeReport):
     models: list[str] = Field(description="The models it serves; empty: every one.")
     max_workers: int
     idle_timeout: float = Field(description="Seconds without work after which a worker stops.")
+    gpu_class: str | None = Field(description="The GPUs of its workers; null: not told.")
+    gpu_hour_price: float | None = Field(
+        description="What an hour of one costs now; null: it has no price."
+    )
+    currency: str | None
 
     @classmethod
     def of(cls, runtime: Runtime, report: RuntimeReport) -> RuntimeView:
@@ -319,6 +340,9 @@ class RuntimeView(RuntimeReport):
             models=list(runtime.models),
             max_workers=runtime.max_workers,
             idle_timeout=runtime.idle_timeout,
+            gpu_class=runtime.gpu_class or None,
+            gpu_hour_price=None if runtime.price is None else runtime.price.per_hour,
+            currency=None if runtime.price is None else runtime.price.currency,
             **dict(report),
         )
 

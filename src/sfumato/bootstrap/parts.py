@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from sfumato.adapters.sql import (
     Database,
     SqlApiKeys,
+    SqlCostBook,
     SqlJobStore,
     SqlWebhookStore,
     SqlWorkerRegistry,
@@ -21,9 +22,11 @@ from sfumato.bootstrap.images import open_images
 from sfumato.bootstrap.models import open_catalog, open_model_files
 from sfumato.bootstrap.queues import open_queue
 from sfumato.bootstrap.telemetry import Telemetry
+from sfumato.core.charges import Price, Prices
 from sfumato.core.ports import (
     ApiKeys,
     Clock,
+    CostBook,
     ImageStore,
     JobQueue,
     JobStore,
@@ -40,7 +43,15 @@ from sfumato.services.submission import Submission
 from sfumato.services.watching import JobWatcher
 from sfumato.settings import Settings
 
-__all__ = ["Parts", "SystemClock", "open_parts", "results_of", "runtimes_of", "submission_of"]
+__all__ = [
+    "Parts",
+    "SystemClock",
+    "open_parts",
+    "prices_of",
+    "results_of",
+    "runtimes_of",
+    "submission_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,7 @@ class Parts:
     workers: WorkerRegistry
     web: WebClient
     hooks: WebhookStore
+    costs: CostBook
     telemetry: Telemetry = field(default_factory=Telemetry)
 
 
@@ -102,6 +114,7 @@ async def open_parts(
             tokens=SqlWorkerTokens(database),
             workers=SqlWorkerRegistry(database),
             hooks=SqlWebhookStore(database),
+            costs=SqlCostBook(database),
             web=await stack.enter_async_context(
                 GuardedWebClient(plain_http=settings.web_plain_http, networks=settings.web_networks)
             ),
@@ -138,6 +151,15 @@ def results_of(settings: Settings, parts: Parts) -> ResultCache | None:
     )
 
 
+def prices_of(runtimes: Sequence[Runtime]) -> Prices:
+    """The prices of those that have one."""
+    return {runtime.name: runtime.price for runtime in runtimes if runtime.price is not None}
+
+
+def _price(per_hour: float | None, currency: str) -> Price | None:
+    return None if per_hour is None else Price(per_hour, currency)
+
+
 def runtimes_of(settings: Settings) -> tuple[Runtime, ...]:
     """The runtimes of the settings; without any, one that serves every model."""
     if not settings.runtimes:
@@ -151,6 +173,8 @@ def runtimes_of(settings: Settings) -> tuple[Runtime, ...]:
             models=given.models,
             max_workers=settings.max_workers if given.max_workers is None else given.max_workers,
             idle_timeout=given.idle_timeout or settings.idle_timeout,
+            gpu_class=given.gpu_class,
+            price=_price(given.gpu_hour_price, settings.currency),
         )
         for given in settings.runtimes
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sfumato.adapters.models.reader import CatalogModelReader
 from sfumato.api.context import RemoteParts
 from sfumato.bootstrap.models import open_model_store
-from sfumato.bootstrap.parts import Parts, results_of
+from sfumato.bootstrap.parts import Parts, prices_of, results_of
 from sfumato.services.execution import Execution
 from sfumato.services.remote_work import RemoteWork
 from sfumato.services.worker_access import WorkerAccess
@@ -28,6 +28,7 @@ def open_remote(settings: Settings, parts: Parts) -> RemoteParts:
             lease=settings.lease,
             reads_inputs=False,
             results=results_of(settings, parts),
+            prices=prices_of(parts.runtimes),
             traces=parts.telemetry.traces,
             measures=parts.telemetry.measures,
         )

@@ -33,6 +33,7 @@ from sfumato.bootstrap.telemetry import SERVICE, open_telemetry
 from sfumato.core.errors import SfumatoError, StartupRefused
 from sfumato.core.ports import ApiKeys, Clock
 from sfumato.services.access import Access
+from sfumato.services.costs import Costs
 from sfumato.services.placement import Scaling, Supervisor
 from sfumato.services.recovery import Recovery
 from sfumato.services.task_results import TaskResults
@@ -249,6 +250,7 @@ def _context(
         ready=ready,
         workers=parts.workers,
         clock=parts.clock,
+        costs=Costs(book=parts.costs, keys=parts.keys),
         scaling=Scaling(store=parts.store, runtimes=parts.runtimes, clock=parts.clock),
         access=Access(keys=parts.keys, clock=parts.clock),
         web=parts.web,

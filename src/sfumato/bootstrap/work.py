@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from sfumato.bootstrap.logs import configure_logging
-from sfumato.bootstrap.parts import Parts, open_parts, results_of, runtimes_of
+from sfumato.bootstrap.parts import Parts, open_parts, prices_of, results_of, runtimes_of
 from sfumato.bootstrap.telemetry import WORKER_SERVICE, open_telemetry
 from sfumato.bootstrap.working import SHORTEST_LONG_POLL, WorkerTerms, let_engine_run, run_worker
 from sfumato.core.errors import SfumatoError, UnknownRuntime
@@ -104,6 +104,7 @@ async def run_beside_store(
         clock=parts.clock,
         lease=terms.lease,
         results=results_of(settings, parts),
+        prices=prices_of(parts.runtimes),
         traces=parts.telemetry.traces,
         measures=parts.telemetry.measures,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sfumato.cli.options import Data, Json, Key, Server
-from sfumato.cli.output import describe_timings, print_json, print_table, printable
+from sfumato.cli.output import describe_charge, describe_timings, print_json, print_table, printable
 from sfumato.core.job import JobStatus
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def _print_job(job: Job, *, as_json: bool) -> None:
         "attempts": str(job.attempts),
         "created": f"{job.created_at.astimezone():%Y-%m-%d %H:%M:%S}",
         "seconds": describe_timings(timings) if job.status is JobStatus.SUCCEEDED else None,
+        "gpu": describe_charge(job.charge),
         "images": ", ".join(image.url for image in job.images) or None,
         "notes": "; ".join(job.notes) or None,
     }

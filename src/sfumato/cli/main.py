@@ -11,6 +11,7 @@ import sfumato
 from sfumato.cli import (
     batch,
     completion,
+    costs,
     database,
     generate,
     jobs,
@@ -59,6 +60,7 @@ app.command(epilog="Example: sfumato reproduce a-castle-at-night-7.png")(reprodu
 app.command(epilog="Example: sfumato serve --port 8080 --data ~/sfumato")(service.serve)
 app.command(epilog="Example: sfumato worker --data ~/sfumato --idle-timeout 60")(service.worker)
 app.command(epilog="Example: sfumato doctor --json")(service.doctor)
+app.command(epilog="Example: sfumato costs --by key --by day --since 2026-11-01")(costs.costs)
 app.command(epilog="Example: sfumato version")(service.version)
 app.command(epilog="Example: sfumato completion bash")(completion.completion)
 app.add_typer(database.app, name="database")

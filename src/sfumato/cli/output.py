@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from sfumato.core.charges import Charge
 from sfumato.core.errors import SfumatoError
 from sfumato.core.job import Timings
 
@@ -39,6 +40,14 @@ def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in cells:
         padded = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
         typer.echo("  ".join(padded).rstrip()[:room])
+
+
+def describe_charge(charge: Charge) -> str | None:
+    """As ``2.50 s, 0.0007 USD``; None for what took nothing."""
+    if not charge:
+        return None
+    cost = "" if charge.cost is None else f", {charge.cost:.4f} {charge.currency}"
+    return f"{charge.gpu_seconds:.2f} s{cost}"
 
 
 def describe_timings(timings: Timings) -> str:

@@ -10,6 +10,7 @@ clients only do the talking.
 """
 
 from sfumato.client.blocking import Client
+from sfumato.client.costs import CostTotal
 from sfumato.client.errors import (
     ClientError,
     Conflict,
@@ -31,15 +32,18 @@ from sfumato.client.options import RequestOptions
 from sfumato.client.pictures import Picture
 from sfumato.client.results import Generation, Image, ImageInfo, Job
 from sfumato.client.webhooks import Delivery, WebhookReport
+from sfumato.core.charges import Charge
 from sfumato.core.events import Event, EventKind
 from sfumato.core.job import JobStatus, Timings
 
 __all__ = [
     "AsyncClient",
     "Catalogue",
+    "Charge",
     "Client",
     "ClientError",
     "Conflict",
+    "CostTotal",
     "Delivery",
     "Event",
     "EventKind",

@@ -152,6 +152,7 @@ class Client:
     runtimes = _asks(calls.runtimes)
     workers = _asks(calls.workers)
     scaling = _asks(calls.scaling)
+    costs = _asks(calls.costs)
 
     def _perform(self, call: wire.Call[T]) -> T:
         for attempt in count(1):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -15,6 +16,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from sfumato.client import errors, problems
+from sfumato.client.costs import CostList, CostTotal
 from sfumato.client.offers import (
     Catalogue,
     Model,
@@ -28,6 +30,7 @@ from sfumato.client.pictures import Files, form
 from sfumato.client.results import ImageInfo, Job, JobPage
 from sfumato.client.webhooks import WebhookReport, WebhookSecret
 from sfumato.client.wire import Call
+from sfumato.core.charges import CostGroup
 from sfumato.core.job import JobStatus
 
 PAGE_SIZE = 100
@@ -149,6 +152,28 @@ def workers() -> Call[tuple[Worker, ...]]:
 def scaling(runtime: str) -> Call[Scaling]:
     """How many workers a runtime's open jobs ask for. A key needs to see everything for it."""
     return Call("GET", f"/v1/scaling/{quote(runtime, safe='')}", _reader(Scaling))
+
+
+def costs(
+    *,
+    by: Sequence[CostGroup | str] = (),
+    since: datetime | str | None = None,
+    until: datetime | str | None = None,
+) -> Call[tuple[CostTotal, ...]]:
+    """What jobs took of the GPUs, and what that cost: the caller's own, or everybody's for a key
+    that sees them.
+
+    Args:
+        by: what totals are told apart by: key, model, runtime, day; nothing: one total.
+        since, until: when the attempts ended, as 2026-11-21 or a time; without a zone by UTC. Left
+            out: the last 30 days.
+    """
+    read = _reader(CostList)
+    params: dict[str, str | Sequence[str]] = {"group": [str(group) for group in by]}
+    for name, moment in (("since", since), ("until", until)):
+        if moment is not None:
+            params[name] = moment if isinstance(moment, str) else moment.isoformat()
+    return Call("GET", "/v1/costs", lambda response: read(response).costs, params=params)
 
 
 def _job_path(job_id: str, below: str = "") -> str:

@@ -160,6 +160,7 @@ class AsyncClient:
     runtimes = _asks(calls.runtimes)
     workers = _asks(calls.workers)
     scaling = _asks(calls.scaling)
+    costs = _asks(calls.costs)
 
     async def _perform(self, call: wire.Call[T]) -> T:
         for attempt in count(1):

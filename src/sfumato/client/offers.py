@@ -61,6 +61,8 @@ class Runtime(Answer):
     Attributes:
         models: the models it serves; empty: every one.
         idle_timeout: seconds without work after which a worker stops.
+        gpu_class: the GPUs of its workers; None: not told.
+        gpu_hour_price: what an hour of one costs now, in ``currency``; None: it has no price.
         workers: names of those that are running.
         waiting: why the job at the head of its queue is not running; None when nothing waits.
     """
@@ -69,6 +71,9 @@ class Runtime(Answer):
     models: tuple[str, ...] = ()
     max_workers: int
     idle_timeout: float
+    gpu_class: str | None = None
+    gpu_hour_price: float | None = None
+    currency: str | None = None
     workers: tuple[str, ...] = ()
     queued: int = 0
     running: int = 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from sfumato.client.answer import Answer
 from sfumato.client.files import numbered, write_file
+from sfumato.core.charges import NOTHING, Charge
 from sfumato.core.job import JobError, JobStatus, Settings, Timings
 
 
@@ -38,6 +39,7 @@ class Job(Answer):
         notes: what you should know, as words that the model doesn't.
         error: why it failed.
         timings: where the seconds of the last attempt went.
+        charge: what its attempts took of a device so far, and what that cost.
     """
 
     id: str
@@ -57,6 +59,7 @@ class Job(Answer):
     error: JobError | None = None
     images: tuple[ImageInfo, ...] = ()
     timings: Timings = Timings()
+    charge: Charge = NOTHING
     metadata: Mapping[str, Any] = {}
 
     @property

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sfumato.core.charges import Price
 from sfumato.core.errors import UnknownRuntime
 
 
@@ -17,12 +18,16 @@ class Runtime:
         models: the models it serves; empty for every model in the catalogue.
         max_workers: how many workers it may have at once in one region.
         idle_timeout: seconds without work after which a worker stops.
+        gpu_class: the class of GPU that its workers have; empty: not told.
+        price: what an hour of one costs; None: it has none.
     """
 
     name: str
     models: tuple[str, ...] = ()
     max_workers: int = 1
     idle_timeout: float = 300.0
+    gpu_class: str = ""
+    price: Price | None = None
 
     def serves(self, model: str) -> bool:
         return not self.models or model in self.models

@@ -112,7 +112,7 @@ export class Card {
   }
 
   #recipe(job) {
-    const { used, request, timings } = job;
+    const { used, request, timings, charge } = job;
     const rows = {
       Model: used.model,
       Size: `${used.width} × ${used.height}`,
@@ -128,6 +128,8 @@ export class Card {
       Attempts: job.attempts > 1 ? job.attempts : null,
       Time: job.status !== "succeeded" ? null
         : Object.entries(timings).map(([phase, took]) => `${phase} ${seconds(took)}`).join(", "),
+      GPU: charge?.gpu_seconds ? seconds(charge.gpu_seconds) : null,
+      Cost: charge?.cost == null ? null : `${charge.cost.toFixed(4)} ${charge.currency}`,
     };
     const cells = Object.entries(rows).filter(([, value]) => value !== null).flatMap(([name, value]) => {
       const term = document.createElement("dt");

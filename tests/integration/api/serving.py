@@ -19,6 +19,7 @@ from sfumato.api.app import create_app
 from sfumato.api.context import ApiContext
 from sfumato.api.schemas import RuntimeReport
 from sfumato.core.runtimes import Runtime
+from sfumato.services.costs import Costs
 from sfumato.services.placement import Scaling
 from tests.support.parts import House
 
@@ -64,6 +65,7 @@ def context_of(house: House, *, key_required: bool = False) -> ApiContext:
         ready=ready,
         workers=house.workers,
         clock=house.clock,
+        costs=Costs(book=house.costs, keys=house.keys._keys),
         scaling=Scaling(store=house.store, runtimes=[Runtime("default")], clock=house.clock),
         access=house.keys,
         web=house.web,

@@ -55,7 +55,7 @@ def test_models_are_listed_by_every_kind_there_is() -> None:
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in every_command()} == {
         *("", "generate", "batch", "reproduce", "serve", "worker", "doctor", "version"),
-        "completion",
+        *("completion", "costs"),
         *("database", "database migrate"),
         *("jobs", "jobs list", "jobs show", "jobs cancel"),
         *("keys", "keys create", "keys list", "keys revoke", "keys rotate"),
