@@ -58,7 +58,7 @@ install() {
 
 uninstall() {
   helm uninstall "$RELEASE" --namespace "$NAMESPACE" --ignore-not-found --wait --timeout 10m
-  step "Volumes and jobs are kept. All of it goes with: kubectl delete namespace $NAMESPACE"
+  step "The volumes of the bundled servers, and their passwords, are kept. They go with: kubectl delete namespace $NAMESPACE"
 }
 
 need_helm
