@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from sfumato import __version__
@@ -57,13 +57,13 @@ def create_app(
     app.state.context = context
     # Routes are tried one by one: what is asked most often stands first.
     for module in (native, worker, workers, webhooks, health):
-        app.include_router(module.router)
+        _add(app, module.router)
     for dialect in DIALECTS:
-        app.include_router(dialect.router)
+        _add(app, dialect.router)
         dialect.install(app)
-    app.include_router(worker_models.router)
-    app.include_router(costs.router)
-    app.include_router(native.models_router)
+    _add(app, worker_models.router)
+    _add(app, costs.router)
+    _add(app, native.models_router)
     page.install(app)
     forms = {prefix: form for dialect in DIALECTS for prefix, form in dialect.forms.items()}
     problems.install(app, stopping=context.stopping, forms=forms)
@@ -77,3 +77,9 @@ def create_app(
     )
     app.add_middleware(Observing, traces=context.traces, measures=context.measures)
     return app
+
+
+def _add(app: FastAPI, router: APIRouter) -> None:
+    """Its routes, as they are: ``include_router`` makes each anew for every app, and looks for what
+    a request asks twice. Ours have no prefix and no dependency to be given on the way."""
+    app.router.routes.extend(router.routes)
