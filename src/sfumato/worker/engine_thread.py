@@ -312,7 +312,9 @@ class EngineThread:
             if len(batch) == 1:
                 self._fail(self._members[batch[0].task.job_id].run, error)
                 return
-            log.warning("a step of %d slots failed (%s); trying each half", len(batch), error)
+            # By its class: what other libraries raise may quote a prompt.
+            name = type(error).__name__
+            log.warning("a step of %d slots failed (%s); trying each half", len(batch), name)
             middle = len(batch) // 2
             for half in (batch[:middle], batch[middle:]):
                 self._step([slot for slot in half if slot.task.job_id in self._members])
@@ -397,7 +399,8 @@ class EngineThread:
         if len(slots) == 1:
             self._fail(self._members[slots[0].task.job_id].run, error)
             return
-        log.warning("%d pictures were not decoded (%s); trying each", len(left), error)
+        name = type(error).__name__
+        log.warning("%d pictures were not decoded (%s); trying each", len(left), name)
         for slot in left:
             if slot.task.job_id in self._members:
                 self._decode([slot])

@@ -135,8 +135,9 @@ class AmqpTaskSource:
     async def _set_aside(
         self, session: Session, message: AbstractIncomingMessage, reason: str
     ) -> None:
-        log.error("a message in %s is no task: %s Set aside.", self._queue, reason)
         name = f"{self._queue}.dead"
+        # The reason may quote the prompt; it lies beside the message.
+        log.error("a message in %s is no task; set aside in %s with the reason", self._queue, name)
         publisher = await session.publishing_channel()
         await publisher.declare_queue(name, durable=True, timeout=ANSWER_SECONDS)
         copy = copy_of(message)

@@ -241,7 +241,8 @@ class SqsTaskSource:
         try:
             request, files = _with_pictures(parsed)
         except InvalidRequest as error:
-            log.info("task %s is refused: %s", parsed.id, error.message)
+            # Its words may quote the prompt; the answer has them.
+            log.info("task %s is refused: %s in %s", parsed.id, error.code, error.field)
             await self._refuse(receipt, answer, error)
             return None
         headers = _trace_headers(message, opened.attributes)
