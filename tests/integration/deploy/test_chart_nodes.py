@@ -275,6 +275,7 @@ def test_nodes_pull_in_parallel_onto_striped_local_disks_and_slice_their_gpus() 
     spec = nodes(SLICED).find("EC2NodeClass", SLICED_POOL)["spec"]
     assert spec["instanceStorePolicy"] == "RAID0"
     assert spec["metadataOptions"]["httpTokens"] == "required"
+    assert spec["amiSelectorTerms"] == [{"alias": "bottlerocket@1.54.0"}]
     assert all(disk["ebs"]["encrypted"] for disk in spec["blockDeviceMappings"])
     settings = tomllib.loads(spec["userData"])["settings"]
     assert settings["container-runtime"]["snapshotter"] == "soci"
@@ -288,6 +289,33 @@ def test_nodes_pull_in_parallel_onto_striped_local_disks_and_slice_their_gpus() 
             "fail-requests-greater-than-one": True,
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("gpu", "watched"),
+    [
+        (EKS, "aws"),
+        ({"class": "l4", "platform": "gke"}, "gcp"),
+        ({**EKS, "capacity": "on-demand"}, None),
+        ({**EKS, "spotNotices": False}, None),
+        ({}, None),
+    ],
+    ids=["eks", "gke", "on demand", "switched off", "elsewhere"],
+)
+def test_workers_on_spot_machines_know_when_these_are_taken_back(
+    gpu: dict[str, Any], watched: str | None
+) -> None:
+    rendered = render_runtime({"gpu": gpu})
+    spec = rendered.find("Deployment", "worker-r")["spec"]["template"]["spec"]
+    assert environment(spec["containers"][0]).get("SFUMATO_SPOT_NOTICES") == watched
+    policies = [each["metadata"]["name"] for each in rendered.all("NetworkPolicy")]
+    assert ("sfumato-worker-spot" in policies) == (watched is not None)
+
+
+def test_pods_reach_a_machines_metadata_only_to_watch_for_its_end() -> None:
+    for gpu, hops in ((EKS, 2), ({**EKS, "spotNotices": False}, 1)):
+        options = nodes(gpu).find("EC2NodeClass", POOL)["spec"]["metadataOptions"]
+        assert options["httpPutResponseHopLimit"] == hops
 
 
 def test_runtimes_on_the_same_kind_of_node_share_its_pool() -> None:

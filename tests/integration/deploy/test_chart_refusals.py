@@ -125,6 +125,11 @@ def karpenter(**values: Any) -> dict[str, Any]:
             {}, karpenter(), "no runtime is on gpu.platform: eks", id="nodes for nobody",
         ),
         pytest.param(
+            {"gpu": {"class": "a100-40", "platform": "eks",
+                     "sharing": {"mode": "mig", "migProfile": "1g.5gb"}}},
+            karpenter(), "calls an instance of MIG nvidia.com/gpu", id="mig of bottlerocket",
+        ),
+        pytest.param(
             {"gpu": L4}, karpenter(nodeRole=""), "both are needed", id="nodes of no cluster",
         ),
         pytest.param(

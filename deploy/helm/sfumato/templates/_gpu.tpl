@@ -23,6 +23,7 @@
 {{/* What else the values of a runtime come to, as JSON:
      gpus, resource: how many of which resource a worker gets; gpus is 0 on CPUs.
      slices: workers of one GPU. pool: name of its kind of node.
+     spotNotices: whose to watch for; empty: nobody's.
      memoryFraction: of the GPU's memory that a worker may take; empty: all of it.
      cpu, memory: of each worker. nodeSelector, affinity, tolerations. */}}
 {{- define "sfumato.runtime.facts" -}}
@@ -30,7 +31,7 @@
 {{- $gpu := $runtime.gpu -}}
 {{- $sharing := $gpu.sharing -}}
 {{- $at := printf "runtimes: %s: " $runtime.name -}}
-{{- $facts := dict "gpus" (int $gpu.count) "resource" "" "slices" 1 "memoryFraction" "" "nodeSelector" dict "affinity" dict "tolerations" list "pool" "" -}}
+{{- $facts := dict "gpus" (int $gpu.count) "resource" "" "slices" 1 "memoryFraction" "" "spotNotices" "" "nodeSelector" dict "affinity" dict "tolerations" list "pool" "" -}}
 {{- if $facts.gpus -}}
 {{- $classes := include "sfumato.gpu.classes" .root | fromJson -}}
 {{- $mine := list -}}
@@ -141,6 +142,9 @@
 {{- end -}}
 {{- if and (ne $gpu.platform "gke") (ne $sharing.mode "none") .root.Values.gpu.devicePlugin.create -}}
 {{- $_ := set $selector "nvidia.com/device-plugin.config" (include "sfumato.gpu.sharingName" (dict "runtime" .runtime)) -}}
+{{- end -}}
+{{- if and $gpu.spotNotices (ne $gpu.capacity "on-demand") -}}
+{{- $_ := set $facts "spotNotices" (default "" (get (dict "gke" "gcp" "eks" "aws") $gpu.platform)) -}}
 {{- end -}}
 {{- $_ := set $facts "nodeSelector" $selector -}}
 {{- with $terms -}}

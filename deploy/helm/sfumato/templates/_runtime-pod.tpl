@@ -97,6 +97,10 @@ volumes:
 # What is left then is handed over with its state, before Kubernetes kills.
 - name: SFUMATO_GRACE
   value: {{ sub (int .runtime.terminationGracePeriodSeconds) 30 | quote }}
+{{- with .facts.spotNotices }}
+- name: SFUMATO_SPOT_NOTICES
+  value: {{ . }}
+{{- end }}
 {{- if include "sfumato.runtime.annotatesItself" . }}
 - name: SFUMATO_POD_NAME
   valueFrom:
