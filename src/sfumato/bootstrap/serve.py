@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import socket
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -30,6 +29,7 @@ from sfumato.bootstrap.starting import open_parts_patiently
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
 from sfumato.bootstrap.tasks import open_task_sink
 from sfumato.bootstrap.telemetry import SERVICE, open_telemetry
+from sfumato.bootstrap.worker_processes import worker_command, worker_environment
 from sfumato.core.errors import SfumatoError, StartupRefused
 from sfumato.core.ports import ApiKeys, Clock
 from sfumato.services.access import Access
@@ -103,7 +103,7 @@ async def _serve(
         parts = await stack.enter_async_context(opening)
         await keep_credentials(settings, parts)
         tasks = await stack.enter_async_context(open_task_sink(settings))
-        pool = ProcessWorkerPool(worker_command, environment=settings.for_child())
+        pool = ProcessWorkerPool(worker_command, environment=worker_environment(settings))
         recovery = Recovery(
             store=parts.store,
             queue=parts.queue,
@@ -270,15 +270,3 @@ async def _check_keys(keys: ApiKeys) -> None:
             "SFUMATO_REQUIRE_KEY=false.",
             field="require_key",
         )
-
-
-def worker_command(runtime: str, worker: str, started_at: float) -> Sequence[str]:
-    """The command line of a worker process of this machine."""
-    return [
-        sys.executable,
-        "-m",
-        "sfumato.bootstrap.work",
-        f"--runtime={runtime}",
-        f"--name={worker}",
-        f"--started-at={started_at}",
-    ]

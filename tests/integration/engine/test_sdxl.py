@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers.models.attention import BasicTransformerBlock
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_euler_ancestral_discrete import (
@@ -24,6 +23,7 @@ from sfumato.core.errors import InvalidRequest, ModelUnusable
 from sfumato.core.extras import Refiner
 from sfumato.engine.engine import DiffusionEngine
 from sfumato.engine.families.loading import load_folder
+from sfumato.engine.lean import LeanTransformerBlock
 from sfumato.engine.prompts import PromptEncoder
 from sfumato.engine.remembering import Remembered
 from sfumato.engine.weights import Placement
@@ -235,8 +235,8 @@ def test_its_network_is_packed_and_remembers_its_prompts(
     unet = engine._models[xl.info.name].model._unet
     kinds = [type(module) for module in unet.modules()]
     # Two layers deep in two attentions of the descent, one of the middle, three of the ascent.
-    assert kinds.count(BasicTransformerBlock) == 2 * (2 + 1 + 3)
-    assert kinds.count(Remembered) == 2 * kinds.count(BasicTransformerBlock)
+    assert kinds.count(LeanTransformerBlock) == 2 * (2 + 1 + 3)
+    assert kinds.count(Remembered) == 2 * kinds.count(LeanTransformerBlock)
     assert torch.nn.Linear not in kinds
     assert torch.nn.Conv2d not in kinds
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from sfumato.core.errors import InvalidRequest, ModelUnusable
 from sfumato.core.models import ModelInfo
 from sfumato.engine import convert
+from sfumato.engine.lean import make_lean
 from sfumato.engine.packing import pack
 from sfumato.engine.remembering import Remembered, remember_prompts
 from sfumato.engine.weights import (
@@ -70,6 +71,7 @@ class ControlNet:
         self.cell: int = 2 ** (len(self._config["conditioning_embedding_out_channels"]) - 1)
         pack(network, placement)
         remember_prompts(network)
+        make_lean(network)
         network.controlnet_cond_embedding = Remembered(network.controlnet_cond_embedding)
         self._network = network
         self._placement = placement

@@ -18,6 +18,7 @@ from torch import Tensor
 from sfumato.core.errors import ModelUnusable
 from sfumato.engine.control import steering
 from sfumato.engine.families.vaes import Vae
+from sfumato.engine.lean import make_lean
 from sfumato.engine.lora import UNET, Adaptable
 from sfumato.engine.network import NetworkInput
 from sfumato.engine.packing import pack
@@ -57,6 +58,7 @@ class StableDiffusion:
         self.inpaints = unet.config.in_channels != vae.channels
         pack(unet, placement)
         remember_prompts(unet)
+        make_lean(unet)
         self.adaptables = {UNET: Adaptable(unet), **prompts.adaptables}
         self._unet = unet
         self.vae = vae
