@@ -47,7 +47,7 @@ RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
 
 # The dependencies apart from our own code, so that a change of ours moves a small layer alone.
 FROM build AS api-dependencies
-ARG API_EXTRAS="amqp aws postgres telemetry"
+ARG API_EXTRAS="amqp aws keda postgres telemetry"
 RUN --mount=type=cache,target=/root/.cache/pip,sharing=locked \
     --mount=type=secret,id=pip,target=/etc/pip.conf \
     python requirements.py ${API_EXTRAS} > requirements.txt \

@@ -62,6 +62,8 @@ uninstall() {
 }
 
 need_helm
+kubectl version >/dev/null ||
+  fail "kubectl reaches no cluster. Which it knows: kubectl config get-contexts; the local one: make k8s-local"
 case ${1:-} in
   keda | uninstall) "$1" ;;
   install) install "${2:-}" ;;

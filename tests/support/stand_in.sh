@@ -29,6 +29,7 @@ case "$tool $1 $2" in
   "k3d kubeconfig get" | "kind get kubeconfig") echo "of $tool" ;;
   "kind get clusters") if [[ -e $STATE/cluster ]]; then echo sfumato; fi ;;
   "kind create cluster") cat >"$STATE/kind.yaml" && touch "$STATE/cluster" ;;
+  "kubectl version "*) [[ ! -e $STATE/no-cluster ]] ;;
   "kubectl get crd") [[ ! -e $STATE/no-keda ]] ;;
   "kubectl get nodes") printf '%s' "$PROVIDER" ;;
   "kubectl --namespace "*) if [[ $* == *api-key* ]]; then printf 'sfk_secret' | base64; fi ;;

@@ -306,6 +306,11 @@ class TestRelease:
         (call,) = machine.called("helm", "upgrade", "--install", "keda")
         assert "--wait" in call
 
+    def test_without_a_cluster_that_is_what_it_says(self, machine: Machine) -> None:
+        machine.there("no-cluster")
+        assert "reaches no cluster" in machine.refused("release.sh", "install")
+        assert not machine.called("helm")
+
     def test_an_overlay_that_is_not_there_is_told_with_those_that_are(
         self, machine: Machine
     ) -> None:
