@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from training.starter import train as train_module
 from training.starter.common import Clock, learning_rate
 from training.starter.latents import encode, normalise
-from training.starter.models import make_scheduler, make_vae
+from training.starter.models import Shape, make_scheduler, make_vae
 from training.starter.render import training_scenes
 from training.starter.tokens import train_tokenizer
 
@@ -45,7 +45,7 @@ def test_the_same_corpus_gives_the_same_merges(tmp_path: Path) -> None:
         assert len({(tmp_path / name / file).read_text() for name in names}) == 1
 
 
-def small_denoiser(tokenizer: CLIPTokenizer) -> train_module.Denoiser:
+def small_denoiser(tokenizer: CLIPTokenizer, _shape: Shape) -> train_module.Denoiser:
     unet = UNet2DConditionModel(
         sample_size=8,
         block_out_channels=(16, 32),

@@ -13,7 +13,7 @@ from typing import Any
 import resvg_py
 from PIL import Image
 
-from training.starter.world import OBJECTS, Thing
+from training.starter.words import OBJECTS, Thing
 
 CACHE = Path(__file__).parent / ".cache"
 
@@ -26,7 +26,11 @@ ALL_SETS = ("fluent-emoji-flat", "noto", "twemoji", "noto-v1", "emojione")
 _SILHOUETTE_FILL = "#a04a1c"
 
 #: Emoji names differ a little between the sets.
-_ALIASES = {"man-mage": ("mage", "person-mage"), "deciduous-tree": ("tree",)}
+_ALIASES = {
+    "man-mage": ("mage", "person-mage"),
+    "deciduous-tree": ("tree",),
+    **{f"person-{name}": (name,) for name in ("vampire", "zombie", "fairy", "elf", "genie")},
+}
 
 
 def svg_document(body: str, width: float, height: float) -> str:

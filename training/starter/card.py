@@ -10,7 +10,6 @@ from typing import Any
 from training.starter.art import CACHE
 from training.starter.common import load_checkpoint
 from training.starter.export import WEIGHTS
-from training.starter.world import OBJECTS, PLACES, TIMES
 
 CARD = """# The starter model
 
@@ -96,6 +95,7 @@ def card(work: Path, folder: Path, report: dict[str, Any]) -> str:
     if run is None or vae is None:
         raise FileNotFoundError(f"no finished run in {work}")
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
+    world = json.loads((folder / "sfumato.json").read_text(encoding="utf-8"))["world"]
     more = f"; {tuned['clock']['spent'] / 60:.0f} more for the decoder alone" if tuned else ""
     return CARD.format(
         **{key: report[key] for key in ("n", "steps", "guidance", "place", "time", "object")},
@@ -105,9 +105,9 @@ def card(work: Path, folder: Path, report: dict[str, Any]) -> str:
         s=report["control_shuffled"],
         h=report["chance"],
         megabytes=size,
-        places=", ".join(PLACES),
-        times=", ".join(TIMES),
-        objects=", ".join(OBJECTS),
+        places=", ".join(world["places"]),
+        times=", ".join(world["times"]),
+        objects=", ".join(world["objects"]),
         vae=megaparams(vae["vae"]),
         vae_minutes=vae["clock"]["spent"] / 60,
         tuned=more,

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from training.starter.art import CACHE
+from training.starter.models import SHAPES
 
 
 @dataclass
@@ -19,6 +20,7 @@ class Clock:
     """How far a run is: by steps, or by minutes of training where ``minutes`` is set.
 
     A shared machine's speed can't be planned in steps, a test can't be planned in minutes.
+    ``until``, by ``time.monotonic``, ends this process's part of it, from whose checkpoint the next goes on.
     ``spent`` (seconds) goes into checkpoints, so a resumed run ends when it was meant to.
     """
 
@@ -26,6 +28,7 @@ class Clock:
     minutes: float = 0.0
     step: int = 0
     spent: float = 0.0
+    until: float = math.inf
     _last: float = field(default_factory=time.monotonic)
 
     def tick(self) -> None:
@@ -37,6 +40,11 @@ class Clock:
     def progress(self) -> float:
         """0 at the start, 1 or more at the end."""
         return self.spent / 60 / self.minutes if self.minutes else self.step / self.steps
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is more to do, now."""
+        return self.progress < 1 and time.monotonic() < self.until
 
     def state(self) -> dict[str, float]:
         return {"step": self.step, "spent": self.spent}
@@ -52,9 +60,9 @@ def learning_rate(clock: Clock, peak: float, *, warmup: int, floor: float = 0.02
     return peak * min(1.0, (clock.step + 1) / warmup) * (floor + (1 - floor) * cosine)
 
 
-def step_generator(seed: int, step: int) -> torch.Generator:
+def step_generator(seed: int, step: int, device: str = "cpu") -> torch.Generator:
     """All randomness of one step. It depends on the step alone, so resuming needs no state."""
-    return torch.Generator().manual_seed(seed * 1_000_003 + step)
+    return torch.Generator(device).manual_seed(seed * 1_000_003 + step)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -95,6 +103,8 @@ def training_parser(doc: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="release")
+    parser.add_argument("--size", type=int, help="pixels a side of the set; the shape's own")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch decides")
     parser.add_argument("--save-every", type=float, default=60.0, help="seconds")

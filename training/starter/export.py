@@ -9,44 +9,41 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 
+from training.starter import attribution
 from training.starter.art import CACHE
 from training.starter.captions import vocabulary
 from training.starter.common import load_checkpoint
 from training.starter.latents import load_vae
-from training.starter.models import NATIVE_SIZE, make_scheduler, make_vae
+from training.starter.models import RELEASE, SHAPES, Shape, make_scheduler, make_vae
+from training.starter.render import sets_of
 from training.starter.tokens import load_tokenizer, train_tokenizer
 from training.starter.train import Denoiser, make_denoiser
-from training.starter.world import OBJECTS, PLACES, TIMES
+from training.starter.world import WORLD
 
 WEIGHTS = Path(__file__).parents[2] / "src" / "sfumato" / "weights" / "starter"
 
-DEFAULTS = {
-    "width": NATIVE_SIZE,
-    "height": NATIVE_SIZE,
-    "num_inference_steps": 12,
-    "guidance_scale": 3.5,
-    "sampler": "dpmpp_2m",
-}
 
-
-def load_parts(work: Path, *, averaged: bool = True) -> tuple[AutoencoderKL, Denoiser, Path]:
+def load_parts(
+    work: Path, *, averaged: bool = True, shape: Shape = RELEASE
+) -> tuple[AutoencoderKL, Denoiser, Path]:
     """VAE, denoiser and tokenizer folder from ``work``; what is not trained yet is fresh."""
     folder = work / "tokenizer"
     has_words = (folder / "merges.txt").exists()
     tokenizer = load_tokenizer(folder) if has_words else train_tokenizer(folder)
-    model = make_denoiser(tokenizer)
+    model = make_denoiser(tokenizer, shape)
     state = load_checkpoint(work / "diffusion.pt")
     if state:
         model.load_state_dict(state["ema" if averaged else "model"])
         print(f"diffusion at step {int(state['clock']['step'])}")
     names = ("vae-tuned.pt", "vae-final.pt", "vae.pt")
     trained = [work / name for name in names if (work / name).exists()]
-    vae = load_vae(trained[0]) if trained else make_vae()
+    vae = load_vae(trained[0], shape=shape) if trained else make_vae(shape)
     return vae.eval(), model.eval(), folder
 
 
@@ -64,35 +61,46 @@ def build_pipeline(vae: AutoencoderKL, model: Denoiser, words: Path) -> StableDi
     )
 
 
-def manifest() -> dict[str, object]:
-    """``sfumato.json``."""
+def manifest(sets: Sequence[str], size: int) -> dict[str, object]:
+    """``sfumato.json`` of a model that draws ``size`` pixels a side and learned from these sets."""
     return {
         "name": "starter",
         "title": "Sfumato starter",
         "family": "sd",
         "description": (
-            f"A tiny Stable Diffusion that draws flat landscapes: {len(PLACES)} kinds of place at "
-            f"{len(TIMES)} times of day, with a hint of {len(OBJECTS)} kinds of object. It is there "
-            "so that a fresh install draws something at once; it knows no other words."
+            f"A tiny Stable Diffusion that draws {len(WORLD.things)} kinds of object in "
+            f"{len(WORLD.places)} kinds of place at {len(WORLD.times)} times of day and weathers, "
+            f"in {len(WORLD.styles)} styles and {len(WORLD.colours)} colours. It is there so that "
+            "a fresh install draws something at once; it knows no other words."
         ),
         "license": "Apache-2.0",
-        "sizes": [[NATIVE_SIZE, NATIVE_SIZE]],
-        "defaults": DEFAULTS,
+        "attribution": attribution.lines(sets),
+        "sizes": [[size, size]],
+        "defaults": {
+            "width": size,
+            "height": size,
+            "num_inference_steps": 12,
+            "guidance_scale": 3.5,
+            "sampler": "dpmpp_2m",
+        },
+        "world": WORLD.classes(),
         "vocabulary": vocabulary(),
     }
 
 
-def export(work: Path, target: Path, *, averaged: bool = True) -> None:
-    """Write weights and configuration into ``target``; hand-written files there are kept."""
-    vae, model, words = load_parts(work, averaged=averaged)
+def export(work: Path, target: Path, *, averaged: bool = True, shape: Shape = RELEASE) -> None:
+    """Write weights, configuration and attributions into ``target``; other files are kept."""
+    vae, model, words = load_parts(work, averaged=averaged, shape=shape)
     pipeline = build_pipeline(vae, model, words)
     pipeline.to(dtype=torch.float16)
     pipeline.save_pretrained(target, max_shard_size="15MB")
     # The classic pair of files is what other loaders know; transformers reads it as well.
     for name in ("vocab.json", "merges.txt"):
         shutil.copyfile(words / name, target / "tokenizer" / name)
-    text = json.dumps(manifest(), indent=1, ensure_ascii=False)
+    sets = sets_of(work / "train")
+    text = json.dumps(manifest(sets, shape.size), indent=1, ensure_ascii=False)
     (target / "sfumato.json").write_text(text + "\n", encoding="utf-8")
+    (target / "ATTRIBUTION.md").write_text(attribution.document(sets), encoding="utf-8")
     index = target / "model_index.json"
     parts = json.loads(index.read_text())
     # Local names only: where it was made is nobody's business.
@@ -105,8 +113,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=CACHE / "run")
     parser.add_argument("--target", type=Path, default=WEIGHTS)
     parser.add_argument("--live", action="store_true", help="the last weights, not their average")
+    parser.add_argument("--shape", choices=tuple(SHAPES), default="release")
     args = parser.parse_args()
-    export(args.work, args.target, averaged=not args.live)
+    export(args.work, args.target, averaged=not args.live, shape=SHAPES[args.shape])
     total = 0
     for path in sorted(args.target.rglob("*")):
         if path.is_file():

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 
 from training.starter.common import save_checkpoint
-from training.starter.models import FACTOR, LATENT_CHANNELS, make_vae
+from training.starter.models import FACTOR, LATENT_CHANNELS, RELEASE, Shape, make_vae
 
 
 def to_images(pixels: NDArray[np.uint8]) -> torch.Tensor:
@@ -44,16 +44,21 @@ def normalise(vae: AutoencoderKL, sample: torch.Tensor) -> None:
     vae.register_to_config(scaling_factor=1.0)
 
 
-def load_vae(path: Path, device: str = "cpu") -> AutoencoderKL:
+def load_vae(path: Path, device: str = "cpu", shape: Shape = RELEASE) -> AutoencoderKL:
     """The VAE of a ``train_vae`` checkpoint or of a normalised ``vae-final.pt``."""
-    vae = make_vae()
+    vae = make_vae(shape)
     vae.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["vae"])
     vae.register_to_config(scaling_factor=1.0)
     return vae.to(device).eval()
 
 
 def encode_set(
-    work: Path, pixels: NDArray[np.uint8], *, device: str = "cpu", chunk: int = 100
+    work: Path,
+    pixels: NDArray[np.uint8],
+    *,
+    device: str = "cpu",
+    chunk: int = 100,
+    shape: Shape = RELEASE,
 ) -> NDArray[np.float16]:
     """The set's latents, memory-mapped, (n, 4, h / 8, w / 8); encoded where not yet there.
 
@@ -61,17 +66,17 @@ def encode_set(
     its last chunk, whose number is in ``latents.done``.
     """
     side = pixels.shape[1] // FACTOR
-    shape = (len(pixels), LATENT_CHANNELS, side, side)
+    extent = (len(pixels), LATENT_CHANNELS, side, side)
     target, final, done_file = (work / n for n in ("latents.f16", "vae-final.pt", "latents.done"))
     if not final.exists():
-        vae = load_vae(work / "vae.pt", device)
+        vae = load_vae(work / "vae.pt", device, shape)
         step = max(1, len(pixels) // 1000)
         samples = [encode(vae, pixels[i : i + 1], device) for i in range(0, len(pixels), step)]
         normalise(vae, torch.cat(samples))
         save_checkpoint(final, {"vae": vae.state_dict()})
     done = int(done_file.read_text()) if done_file.exists() else 0
     if done < len(pixels):
-        vae = load_vae(final, device)
+        vae = load_vae(final, device, shape)
         frame = 2 * LATENT_CHANNELS * side * side
         with target.open("r+b" if done else "wb") as out:
             out.seek(done * frame)
@@ -82,4 +87,4 @@ def encode_set(
                 done_file.write_text(str(at + len(part)))
                 if at % (10 * chunk) == 0:
                     print(f"encoded {at} of {len(pixels)}", flush=True)
-    return np.memmap(target, np.float16, "r", shape=shape)
+    return np.memmap(target, np.float16, "r", shape=extent)

@@ -2,62 +2,86 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 #: Tokens a prompt is padded or cut to. The longest caption of the grammar needs about 25.
 MAX_TOKENS = 32
-TEXT_WIDTH = 192
 LATENT_CHANNELS = 4
 #: Pixels a latent stands for, on a side.
 FACTOR = 8
-NATIVE_SIZE = 128
 
 
-def make_vae() -> AutoencoderKL:
+@dataclass(frozen=True)
+class Shape:
+    """How large the networks are.
+
+    Attributes:
+        size: pixels a side that the model draws; a multiple of 32.
+        heads: channels of one attention head.
+    """
+
+    size: int
+    vae: tuple[int, int, int, int]
+    unet: tuple[int, int, int]
+    text_width: int
+    text_layers: int
+    groups: int = 32
+    heads: int = 32
+
+
+#: What is trained next: 12 M, 4 M and 3 M numbers, under 40 MB in half precision.
+RELEASE = Shape(256, (32, 64, 96, 128), (96, 128, 192), 256, 4)
+#: For tests of the whole way: wrong in every picture, and quick.
+TINY = Shape(32, (8, 8, 16, 16), (16, 16, 32), 32, 1, groups=8, heads=8)
+SHAPES = {"release": RELEASE, "tiny": TINY}
+
+
+def make_vae(shape: Shape = RELEASE) -> AutoencoderKL:
     """f8, 4 latent channels, no attention, so it works at any size."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(32, 64, 96, 96),
+        block_out_channels=shape.vae,
         layers_per_block=1,
         latent_channels=LATENT_CHANNELS,
-        norm_num_groups=16,
+        norm_num_groups=min(16, shape.groups),
         mid_block_add_attention=False,
-        sample_size=NATIVE_SIZE,
+        sample_size=shape.size,
     )
 
 
-def make_unet() -> UNet2DConditionModel:
-    """Three levels: 16, 8 and 4 latents a side at the native size; text enters at two."""
-    channels = (96, 128, 192)
+def make_unet(shape: Shape = RELEASE) -> UNet2DConditionModel:
+    """Three levels, each half as wide as the one before; text enters at two."""
     return UNet2DConditionModel(
-        sample_size=NATIVE_SIZE // FACTOR,
+        sample_size=shape.size // FACTOR,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
-        block_out_channels=channels,
+        block_out_channels=shape.unet,
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=TEXT_WIDTH,
-        # diffusers reads this as the number of heads: 32 channels each.
-        attention_head_dim=tuple(c // 32 for c in channels),
-        norm_num_groups=32,
+        cross_attention_dim=shape.text_width,
+        # diffusers reads this as the number of heads.
+        attention_head_dim=tuple(c // shape.heads for c in shape.unet),
+        norm_num_groups=shape.groups,
         use_linear_projection=True,
     )
 
 
-def make_text_encoder(vocab_size: int, bos: int, eos: int) -> CLIPTextModel:
+def make_text_encoder(vocab_size: int, bos: int, eos: int, shape: Shape = RELEASE) -> CLIPTextModel:
     """A small CLIP text tower; trained with the UNet from nothing."""
     return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=vocab_size,
-            hidden_size=TEXT_WIDTH,
-            intermediate_size=4 * TEXT_WIDTH,
-            num_hidden_layers=3,
-            num_attention_heads=TEXT_WIDTH // 32,
+            hidden_size=shape.text_width,
+            intermediate_size=4 * shape.text_width,
+            num_hidden_layers=shape.text_layers,
+            num_attention_heads=max(1, shape.text_width // 64),
             max_position_embeddings=MAX_TOKENS,
-            projection_dim=TEXT_WIDTH,
+            projection_dim=shape.text_width,
             bos_token_id=bos,
             eos_token_id=eos,
             pad_token_id=eos,

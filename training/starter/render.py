@@ -21,10 +21,11 @@ from PIL import Image
 
 from training.starter import scenery
 from training.starter.art import ALL_SETS, CACHE, DEFAULT_SETS, Art, rasterise, svg_document
-from training.starter.world import NONE, PLAIN, Scene, sample_scene, triples
+from training.starter.styles import dyed, restyled
+from training.starter.world import NONE, PLAIN, WORLD, Scene, World, sample_scene
 
 #: Places where an object floats instead of standing on the ground.
-_FLOATING = {"space", "sky", PLAIN}
+_FLOATING = {"space", "sky", "underwater", PLAIN}
 #: Pictures drawn by one task of the pool: progress is kept in files of this many.
 _CHUNK = 500
 
@@ -39,7 +40,10 @@ def draw(scene: Scene, art: Art, size: int = 128) -> NDArray[np.uint8]:
     image = rasterise(svg_document(body, 128, 128), size, size)
     if scene.thing != NONE:
         _place_sprite(image, scene, art, rng)
-    return np.asarray(image.convert("RGB"))
+    veil = scenery.foreground(scene.time, scene.seed)
+    if veil:
+        image.alpha_composite(rasterise(svg_document(veil, 128, 128), size, size))
+    return np.asarray(restyled(image.convert("RGB"), scene.style, scene.seed))
 
 
 def _place_sprite(image: Image.Image, scene: Scene, art: Art, rng: random.Random) -> None:
@@ -48,6 +52,8 @@ def _place_sprite(image: Image.Image, scene: Scene, art: Art, rng: random.Random
     share = rng.uniform(0.62, 0.78) if scene.place == PLAIN else rng.uniform(0.46, 0.58)
     # Few distinct sizes, so that the sprite cache holds them all.
     sprite = art.sprite(scene.thing, rng.randrange(16), round(share * 16) * size // 16)
+    if scene.colour:
+        sprite = dyed(sprite, scene.colour)
     if scene.place != PLAIN:
         sprite = _tinted(sprite, scenery.LIGHTS[scene.time].tint)
     x = rng.uniform(0.36, 0.64) * size - sprite.width / 2
@@ -64,16 +70,18 @@ def _tinted(sprite: Image.Image, tint: tuple[float, float, float]) -> Image.Imag
     return Image.fromarray(pixels.astype(np.uint8), "RGBA")
 
 
-def training_scenes(count: int, seed: int = 0) -> list[Scene]:
+def training_scenes(count: int, seed: int = 0, world: World = WORLD) -> list[Scene]:
     """``count`` scenes of the training side of the split."""
     rng = random.Random(seed)
-    return [sample_scene(rng) for _ in range(count)]
+    return [sample_scene(rng, world) for _ in range(count)]
 
 
-def combination_scenes(count: int, *, held_out: bool, seed: int) -> list[Scene]:
+def combination_scenes(
+    count: int, *, held_out: bool, seed: int, world: World = WORLD
+) -> list[Scene]:
     """``count`` scenes with an object, spread over all combinations of one side of the split."""
     rng = random.Random(seed)
-    pool = triples(held_out=held_out)
+    pool = world.triples(held_out=held_out)
     chosen: list[tuple[str, str, str]] = []
     while len(chosen) < count:
         rng.shuffle(pool)
@@ -123,7 +131,13 @@ def write_set(
             out.flush()
             done_file.write_text(str(at + len(pixels)))
             print(f"{folder.name}: {at + len(pixels)} of {len(scenes)}", flush=True)
+    (folder / "sets.json").write_text(json.dumps(sets))
     (folder / "scenes.json").write_text(json.dumps([asdict(s) for s in scenes]))
+
+
+def sets_of(folder: Path) -> tuple[str, ...]:
+    """The art sets that a set of renders was drawn from."""
+    return tuple(json.loads((folder / "sets.json").read_text()))
 
 
 def read_set(folder: Path, size: int = 128) -> tuple[NDArray[np.uint8], list[Scene]]:
@@ -138,7 +152,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=CACHE / "run")
     parser.add_argument("--count", type=int, default=36_000, help="training pictures")
     parser.add_argument("--eval-count", type=int, default=2_000, help="held-out pictures")
-    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--all-art", action="store_true", help="five emoji styles, not one")

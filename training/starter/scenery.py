@@ -29,6 +29,9 @@ LIGHTS: dict[str, Light] = {
     "night": Light("#050a26", "#1c2c66", (0.36, 0.40, 0.62), "#2a3566", "#fff6d8", (12, 30), 45),
     "dawn": Light("#8fb4f0", "#ffd9cf", (0.95, 0.88, 0.98), "#fff0ec", "#fff2b0", (40, 56)),
     "storm": Light("#3a424c", "#8a939c", (0.58, 0.61, 0.66), "#6a737d", "", (0, 0)),
+    "rain": Light("#5a6f86", "#a9b8c4", (0.72, 0.78, 0.86), "#8795a3", "", (0, 0)),
+    "fog": Light("#c3cace", "#e3e6e6", (0.88, 0.89, 0.90), "#d6dadc", "", (0, 0)),
+    "purple": Light("#4a1486", "#c78be6", (0.78, 0.66, 0.95), "#d9b3f0", "#ffd9f5", (14, 34)),
 }
 
 #: A sprite is tinted less than the ground, so that a fox stays orange at night.
@@ -191,6 +194,27 @@ def _meadow(rng: random.Random, light: Light) -> str:
     return "".join(parts)
 
 
+def _farm(rng: random.Random, light: Light) -> str:
+    """A red barn, a fence and rows of wheat."""
+    x, wheat = rng.choice((rng.uniform(4, 20), rng.uniform(74, 88))), blend((226, 190, 84), light)
+    wall, roof = blend((186, 52, 44), light), blend((110, 70, 60), light)
+    trim, post = blend((245, 240, 232), light), blend((176, 130, 84), light)
+    parts = [
+        _wave(rng, 72, 2, blend((132, 188, 88), light)),
+        f'<rect x="{x:.1f}" y="44" width="36" height="32" fill="{wall}"/>',
+        _shape([(x - 3, 45), (x + 8, 32), (x + 28, 32), (x + 39, 45)], roof),
+        f'<rect x="{x + 12:.1f}" y="56" width="12" height="20" fill="{trim}"/>',
+        _wave(rng, 88, 2, wheat),
+    ]
+    rows = [y + rng.uniform(-1, 1) for y in range(92, 128, 7)]
+    parts += [_rect(y, 2, blend((206, 164, 60), light)) for y in rows]
+    parts += [_rect(y, 1.6, post) for y in (78, 83)]
+    parts += [
+        f'<rect x="{at}" y="75" width="2.4" height="13" fill="{post}"/>' for at in range(4, 128, 15)
+    ]
+    return "".join(parts)
+
+
 _GROUNDS: dict[str, Callable[[random.Random, Light], str]] = {
     "beach": _beach,
     "ocean": _ocean,
@@ -201,6 +225,7 @@ _GROUNDS: dict[str, Callable[[random.Random, Light], str]] = {
     "city": _city,
     "forest": _forest,
     "meadow": _meadow,
+    "farm": _farm,
 }
 
 
@@ -214,15 +239,64 @@ def _space(rng: random.Random) -> str:
     return _rect(0, 128, "#04030c") + stars + _circle(x, y, r, planet)
 
 
+def _underwater(rng: random.Random) -> str:
+    gradient = (
+        '<defs><linearGradient id="w" x1="0" y1="0" x2="0" y2="1">'
+        '<stop offset="0" stop-color="#3fb6d8"/><stop offset="1" stop-color="#0b3f78"/>'
+        "</linearGradient></defs>"
+    )
+    parts = [gradient, _rect(0, 128, "url(#w)")]
+    for _ in range(3):  # sunbeams
+        x = rng.uniform(5, 110)
+        beam = _shape([(x, 0), (x + 9, 0), (x + 26, 108), (x + 6, 108)], "#c8f2ff")
+        parts.append(f'<g opacity="0.16">{beam}</g>')
+    parts.append(_wave(rng, 110, 3, "#d9c48f"))
+    for _ in range(7):
+        x, height = rng.uniform(2, 126), rng.uniform(16, 34)
+        weed = rng.choice(("#1f8a5b", "#2fa36b", "#e0607e", "#f0915a"))
+        stem = f"M{x:.0f} 118q-6 {-height / 2:.0f} 0 {-height / 2:.0f}t0 {-height / 2:.0f}"
+        line = f'stroke="{weed}" stroke-width="3.4" stroke-linecap="round" fill="none"'
+        parts.append(f'<path d="{stem}" {line}/>')
+    for _ in range(9):
+        x, y, r = rng.uniform(2, 126), rng.uniform(6, 100), rng.uniform(1, 2.6)
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{r:.1f}" fill="none" stroke="#dff6ff" '
+            'stroke-width="0.8"/>'
+        )
+    return "".join(parts)
+
+
 def backdrop(place: str, time: str, rng: random.Random) -> str:
     """The SVG body of ``place`` at ``time``; every random choice comes from ``rng``."""
     if place == "space":
         return _space(rng)
+    if place == "underwater":
+        return _underwater(rng)
+    clouded = time in ("storm", "rain")
     if place not in _GROUNDS:
-        clouds = (3, 5) if time == "storm" else (1, 3)
-        return _sky(rng, LIGHTS[time], clouds)
-    clouds = (2, 4) if time == "storm" else (0, 2)
-    return _sky(rng, LIGHTS[time], clouds) + _GROUNDS[place](rng, LIGHTS[time])
+        return _sky(rng, LIGHTS[time], (3, 5) if clouded else (1, 3))
+    ground = _sky(rng, LIGHTS[time], (2, 4) if clouded else (0, 2))
+    return ground + _GROUNDS[place](rng, LIGHTS[time])
+
+
+def foreground(time: str, seed: int) -> str:
+    """The SVG body of what falls or drifts before everything; mostly nothing."""
+    rng = random.Random(seed)
+    if time == "rain":
+        drops = []
+        for _ in range(70):
+            x, y, length = rng.uniform(-6, 128), rng.uniform(-4, 124), rng.uniform(5, 9)
+            drops.append(f"M{x:.1f} {y:.1f}l{length * 0.3:.1f} {length:.1f}")
+        path = "".join(drops)
+        return f'<path d="{path}" stroke="#dce9f5" stroke-width="0.9" opacity="0.8"/>'
+    if time == "fog":
+        bands = [
+            f'<ellipse cx="{rng.uniform(0, 128):.0f}" cy="{y}" rx="{rng.uniform(60, 100):.0f}" '
+            f'ry="{rng.uniform(7, 12):.0f}" fill="#eef0f0" opacity="0.22"/>'
+            for y in range(40, 128, 11)
+        ]
+        return '<rect width="128" height="128" fill="#e6e9e9" opacity="0.3"/>' + "".join(bands)
+    return ""
 
 
 def plain_ground(rng: random.Random) -> str:

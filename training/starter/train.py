@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from training.starter.captions import caption
 from training.starter.common import (
     Clock,
     Every,
@@ -26,9 +24,17 @@ from training.starter.common import (
     training_parser,
 )
 from training.starter.latents import encode_set
-from training.starter.models import make_scheduler, make_text_encoder, make_unet
+from training.starter.models import (
+    RELEASE,
+    SHAPES,
+    Shape,
+    make_scheduler,
+    make_text_encoder,
+    make_unet,
+)
 from training.starter.render import read_set
 from training.starter.tokens import train_tokenizer
+from training.starter.views import Views, token_table
 from training.starter.world import Scene
 
 #: Steps with less noise than this signal-to-noise ratio count less: they only polish.
@@ -50,10 +56,10 @@ class Denoiser(nn.Module):
         return velocity
 
 
-def make_denoiser(tokenizer: CLIPTokenizer) -> Denoiser:
+def make_denoiser(tokenizer: CLIPTokenizer, shape: Shape = RELEASE) -> Denoiser:
     """Both networks, freshly initialised from torch's global generator."""
-    text = make_text_encoder(len(tokenizer), tokenizer.bos_token_id, tokenizer.eos_token_id)
-    return Denoiser(make_unet(), text)
+    ends = tokenizer.bos_token_id, tokenizer.eos_token_id
+    return Denoiser(make_unet(shape), make_text_encoder(len(tokenizer), *ends, shape))
 
 
 def velocity_loss(
@@ -67,18 +73,21 @@ def velocity_loss(
 ) -> Tensor:
     """Weighted v-prediction error of one batch. ``alphas`` is the cumulative product, (1000,).
 
+    Latents, ``alphas`` and ``rng`` are on one device.
+
     The min-SNR weight would be 0 at the terminal step, where signal is 0 and the network must
     lay out the whole picture, so this form only takes weight away from the low-noise end.
     """
     n = len(latents)
     # One step from each n-th of the schedule: the same expectation, less variance.
-    places = (torch.arange(n) + torch.rand(n, generator=rng)) / n
+    device = latents.device
+    places = (torch.arange(n, device=device) + torch.rand(n, generator=rng, device=device)) / n
     steps = (places * len(alphas)).long().clamp(max=len(alphas) - 1)
-    noise = torch.randn(latents.shape, generator=rng).to(latents.device)
-    alpha = alphas[steps].to(latents.device).view(-1, 1, 1, 1)
+    noise = torch.randn(latents.shape, generator=rng, device=device)
+    alpha = alphas[steps].view(-1, 1, 1, 1)
     signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
     with torch.autocast(latents.device.type, torch.bfloat16, enabled=autocast):
-        output = model(signal * latents + sigma * noise, steps.to(latents.device), ids)
+        output = model(signal * latents + sigma * noise, steps, ids)
     error = (output.float() - (signal * noise - sigma * latents)).square().mean(dim=(1, 2, 3))
     inverse = (1 - alpha).flatten()  # 1 / (snr + 1)
     return (error * (SNR_CAP * inverse).clamp(max=1.0)).mean()
@@ -103,6 +112,8 @@ class Ema:
 
 def share_clock(clock: Clock) -> None:
     """Take rank 0's time, so that all processes have one learning rate and stop together."""
+    if not dist.is_initialized():
+        return
     spent = torch.tensor([clock.spent], dtype=torch.float64)
     dist.broadcast(spent, 0)
     clock.spent = spent.item()
@@ -114,6 +125,8 @@ def share_gradients(model: nn.Module) -> None:
     On a busy machine two processes of one thread each are twice as fast as one of two threads:
     those wait for each other at each of a step's thousand small operations.
     """
+    if not dist.is_initialized():
+        return
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([g.flatten() for g in gradients])
     dist.all_reduce(flat)
@@ -138,13 +151,24 @@ def train(
     save_every: float = 90.0,
     autocast: bool = True,
     compiled: bool = False,
+    start: Path | None = None,
+    tokens: Path | None = None,
+    shape: Shape = RELEASE,
 ) -> Ema:
-    """Train until ``clock`` says so, resuming from ``checkpoint``; returns the average."""
+    """Train until ``clock`` says so, resuming from ``checkpoint``; returns the average.
+
+    Args:
+        start: weights to begin with, of an earlier part; None: from nothing.
+        tokens: where the captions' tokens are kept.
+    """
     torch.manual_seed(seed)
-    model = make_denoiser(tokenizer).to(device).train()
+    model = make_denoiser(tokenizer, shape).to(device).train()
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
+    begun = load_checkpoint(start, device) if start else None
+    if begun:
+        model.load_state_dict(begun["model"])
     ema = Ema(model, ema_decay)
     state, pictures = load_checkpoint(checkpoint, device), 0
     if state:
@@ -154,7 +178,8 @@ def train(
         clock.load(state["clock"])
         pictures = int(state.get("pictures", clock.step * batch))
     run = torch.compile(model) if compiled else model
-    alphas = make_scheduler().alphas_cumprod
+    alphas = make_scheduler().alphas_cumprod.to(device)
+    views = Views(latents, token_table(scenes, tokenizer, seed, tokens), tokenizer, device)
 
     def save() -> None:
         parts: dict[str, Any] = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
@@ -164,27 +189,19 @@ def train(
 
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     save_due, log_due, losses = Every(save_every), Every(30), []
-    while clock.progress < 1:
-        rng = step_generator(seed + 101 * rank, clock.step)
-        which = torch.randint(len(scenes), (batch,), generator=rng)
-        words = random.Random(f"{seed + 101 * rank} {clock.step}")
-        texts = [caption(scenes[i], words) for i in which.tolist()]
-        ids = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
-        clean = torch.from_numpy(latents[which.numpy()]).float().to(device)
+    while clock.runs:
+        rng = step_generator(seed + 101 * rank, clock.step, device)
+        clean, ids = views.some(batch, rng)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(clock, lr, warmup=warmup)
-        loss = velocity_loss(
-            run, clean, ids["input_ids"].to(device), alphas, rng, autocast=autocast
-        )
+        loss = velocity_loss(run, clean, ids, alphas, rng, autocast=autocast)
         optimiser.zero_grad()
         loss.backward()
-        if world > 1:
-            share_gradients(model)
+        share_gradients(model)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         clock.tick()
-        if world > 1:
-            share_clock(clock)
+        share_clock(clock)
         ema.update(model, clock.step)
         pictures += batch * world
         losses.append(loss.detach())
@@ -210,9 +227,10 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     if dist.is_torchelastic_launched():
         dist.init_process_group("gloo")
-    pixels, scenes = read_set(args.work / "train")
+    shape = SHAPES[args.shape]
+    pixels, scenes = read_set(args.work / "train", args.size or shape.size)
     pixels, scenes = pixels[: args.pictures], scenes[: args.pictures]
-    latents = encode_set(args.work, pixels, device=args.device)
+    latents = encode_set(args.work, pixels, device=args.device, shape=shape)
     train(
         latents,
         scenes,
@@ -226,6 +244,8 @@ def main() -> None:
         device=args.device,
         save_every=args.save_every,
         compiled=args.compile,
+        tokens=args.work / "tokens.npy",
+        shape=shape,
     )
 
 

@@ -26,7 +26,7 @@ from training.starter.common import (
     training_parser,
 )
 from training.starter.latents import load_vae
-from training.starter.models import make_vae
+from training.starter.models import RELEASE, SHAPES, Shape, make_vae
 from training.starter.render import read_set
 
 #: Per latent element. Far above Stable Diffusion's 1e-6: a smoother latent space costs a little
@@ -90,13 +90,15 @@ def train(
     save_every: float = 60.0,
     autocast: bool = True,
     decoder_of: Path | None = None,
+    shape: Shape = RELEASE,
 ) -> AutoencoderKL:
     """Train until ``clock`` says so, resuming from ``checkpoint`` where it exists.
 
     With ``decoder_of`` the weights start from that file and only the decoder learns.
     """
     torch.manual_seed(seed)
-    vae = load_vae(decoder_of, device).train() if decoder_of else make_vae().to(device)
+    vae = load_vae(decoder_of, device, shape) if decoder_of else make_vae(shape).to(device)
+    vae.train()
     if decoder_of:
         vae.encoder.requires_grad_(requires_grad=False)
         vae.quant_conv.requires_grad_(requires_grad=False)
@@ -113,7 +115,7 @@ def train(
         save_checkpoint(checkpoint, parts | {"clock": clock.state()})
 
     save_due, log_due = Every(save_every), Every(20)
-    while clock.progress < 1:
+    while clock.runs:
         rng = step_generator(seed, clock.step)
         images = crops(pixels, batch, crop, rng).to(device)
         for group in optimiser.param_groups:
@@ -141,7 +143,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    pixels, _ = read_set(args.work / "train")
+    shape = SHAPES[args.shape]
+    pixels, _ = read_set(args.work / "train", args.size or shape.size)
     train(
         pixels,
         args.work / ("vae-tuned.pt" if args.decoder_only else "vae.pt"),
@@ -153,6 +156,7 @@ def main() -> None:
         device=args.device,
         save_every=args.save_every,
         decoder_of=args.work / "vae-final.pt" if args.decoder_only else None,
+        shape=shape,
     )
 
 

@@ -1,143 +1,139 @@
-"""The closed world the starter model knows: places, times of day, objects and their words.
+"""The closed world: which scenes there are, which of them training never shows, and a part of it.
 
-Every table maps a class to the phrases a caption may use for it; the first phrase is the
-canonical one. The judge scores classes, the captions speak phrases, so adding a synonym is
-a change of one line here.
+A :class:`World` is the tables of :mod:`.words`, or what a model of an older vocabulary knows of
+them: weights are judged by the words that they were taught, and trained on all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from training.starter.words import (
+    COLOURS,
+    FLAT,
+    LANDSCAPES,
+    LIGHT_OF,
+    OBJECTS,
+    PLACES,
+    STYLES,
+    TIMES,
+    Thing,
+)
 
 #: Share of (place, time, object) triples that no training scene may show.
 HELD_OUT_PERCENT = 10
-
-#: place -> phrases that follow an object ("a castle ..."); the phrase carries its preposition.
-PLACES: dict[str, tuple[str, ...]] = {
-    "beach": ("on a beach", "at the beach", "on the sand by the sea", "at the seaside"),
-    "ocean": ("in the ocean", "on the sea", "on the open water", "in the sea"),
-    "mountains": ("in the mountains", "in front of mountains", "near snowy peaks"),
-    "hills": ("in the hills", "on green hills", "among rolling hills"),
-    "desert": ("in the desert", "among sand dunes", "in a dry desert"),
-    "snow": ("in the snow", "in winter", "in a snowy field"),
-    "city": ("in a city", "in front of a skyline", "in the city", "downtown"),
-    "forest": ("in a forest", "in the woods", "among pine trees"),
-    "meadow": ("in a flower meadow", "in a meadow", "in a field of flowers"),
-    "space": ("in outer space", "in space", "among the stars", "in front of a starry background"),
-    "sky": ("in the sky", "in the air", "up in the sky"),
-}
-
-#: place -> noun phrases for a picture of the place alone, or before "with a castle".
-LANDSCAPES: dict[str, tuple[str, ...]] = {
-    "beach": ("a beach", "a sandy beach", "the seaside"),
-    "ocean": ("the ocean", "the sea", "open water"),
-    "mountains": ("mountains", "a mountain landscape", "snowy peaks"),
-    "hills": ("green hills", "rolling hills", "a hill landscape"),
-    "desert": ("a desert", "sand dunes", "a dry desert"),
-    "snow": ("a snowy landscape", "a winter landscape", "a snowy field"),
-    "city": ("a city", "a city skyline", "a skyline"),
-    "forest": ("a forest", "pine woods", "the woods"),
-    "meadow": ("a meadow", "a flower meadow", "a field of flowers"),
-    "space": ("outer space", "space", "the stars"),
-    "sky": ("the sky", "a sky", "a clear sky"),
-}
-
-TIMES: dict[str, tuple[str, ...]] = {
-    "day": ("by day", "on a sunny day", "in daylight", "during the day"),
-    "sunset": ("at sunset", "during sunset", "at dusk", "in the evening"),
-    "night": ("at night", "by night", "under the moon", "at midnight"),
-    "dawn": ("at dawn", "at sunrise", "in the early morning"),
-    "storm": ("in a storm", "under grey clouds", "on a stormy day", "under a grey sky"),
-}
-
-#: time -> adjectives that may stand before a landscape ("a clear night sky").
-TIME_ADJECTIVES: dict[str, str] = {
-    "day": "sunny",
-    "sunset": "sunset",
-    "night": "night",
-    "dawn": "morning",
-    "storm": "stormy",
-}
-
-
-@dataclass(frozen=True)
-class Thing:
-    """An object word: its phrases, plural, and the name of its picture in an art set."""
-
-    words: tuple[str, ...]
-    icon: str
-    plural: str
-
-
-def _thing(words: str, icon: str = "", plural: str = "") -> Thing:
-    names = tuple(words.split("|"))
-    return Thing(names, icon or names[0].replace(" ", "-"), plural or names[0] + "s")
-
-
-#: Icon names are those of the Iconify packaging of the Unicode emoji, but for the dwarf.
-OBJECTS: dict[str, Thing] = {
-    t.words[0]: t
-    for t in (
-        _thing("castle|scottish castle|fortress"),
-        _thing("palm tree|palm"),
-        _thing("house|cottage|home"),
-        _thing("tree|oak", "deciduous-tree"),
-        _thing("dog|puppy"),
-        _thing("cat|kitten"),
-        _thing("horse|pony"),
-        _thing("cow"),
-        _thing("sheep", "ewe", "sheep"),
-        _thing("pig|piglet"),
-        _thing("rabbit|bunny"),
-        _thing("fox", "", "foxes"),
-        _thing("lion"),
-        _thing("elephant"),
-        _thing("bear"),
-        _thing("penguin"),
-        _thing("owl"),
-        _thing("duck"),
-        _thing("whale", "spouting-whale"),
-        _thing("octopus", "", "octopuses"),
-        _thing("turtle|tortoise"),
-        _thing("frog"),
-        _thing("butterfly", "", "butterflies"),
-        _thing("dragon"),
-        _thing("unicorn"),
-        _thing("robot"),
-        _thing("astronaut|spaceman"),
-        _thing("wizard|mage", "man-mage"),
-        _thing("dwarf", "game-icons:dwarf-face", "dwarves"),
-        _thing("car|automobile", "automobile"),
-        _thing("bus", "", "buses"),
-        _thing("train|locomotive", "locomotive"),
-        _thing("sailboat|boat"),
-        _thing("rocket|spaceship"),
-        _thing("balloon"),
-        _thing("tent"),
-        _thing("snowman", "", "snowmen"),
-        _thing("ghost"),
-        _thing("cactus", "", "cacti"),
-        _thing("mushroom"),
-        _thing("sunflower"),
-        _thing("apple", "red-apple"),
-    )
-}
 
 #: Scenes whose object stands alone on a plain ground have this place and no time.
 PLAIN = "plain"
 NONE = "none"
 
+WORD = re.compile(r"[a-z]+")
+
 
 @dataclass(frozen=True)
 class Scene:
-    """What one picture shows. ``place`` may be PLAIN, ``time`` and ``thing`` may be NONE."""
+    """What one picture shows.
+
+    Attributes:
+        place: may be PLAIN.
+        time: hour or weather; NONE on a plain ground.
+        thing: the object; NONE: the place alone.
+        colour: of the object; empty: its own.
+    """
 
     place: str
     time: str
     thing: str
     seed: int
+    style: str = FLAT
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class World:
+    """Classes with their phrases, as in :mod:`.words`.
+
+    Attributes:
+        words: all that captions may say; None: whatever the tables do.
+    """
+
+    places: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: PLACES)
+    landscapes: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: LANDSCAPES)
+    times: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: TIMES)
+    things: Mapping[str, Thing] = field(default_factory=lambda: OBJECTS)
+    styles: tuple[str, ...] = tuple(STYLES)
+    colours: tuple[str, ...] = tuple(COLOURS)
+    words: frozenset[str] | None = None
+
+    def says(self, phrase: str) -> bool:
+        """Whether each of the phrase's words is known."""
+        return self.words is None or self.words.issuperset(WORD.findall(phrase.lower()))
+
+    def sayable(self, phrases: Iterable[str]) -> tuple[str, ...]:
+        return tuple(phrase for phrase in phrases if self.says(phrase))
+
+    def known_to(self, card: Mapping[str, Any]) -> World:
+        """What of this world a model knows.
+
+        Args:
+            card: its ``sfumato.json``: ``vocabulary`` are the words that it was taught, ``world``
+                the classes.
+        """
+        known = replace(self, words=frozenset(card["vocabulary"]))
+        taught = {kind: frozenset(names) for kind, names in card["world"].items()}
+
+        def of(table: Mapping[str, tuple[str, ...]], kind: str) -> dict[str, tuple[str, ...]]:
+            return {
+                name: known.sayable(phrases)
+                for name, phrases in table.items()
+                if name in taught[kind]
+            }
+
+        return replace(
+            known,
+            places=of(self.places, "places"),
+            landscapes=of(self.landscapes, "places"),
+            times=of(self.times, "times"),
+            things={
+                name: replace(thing, words=known.sayable(thing.words))
+                for name, thing in self.things.items()
+                if name in taught["objects"]
+            },
+            styles=tuple(name for name in self.styles if name in taught["styles"]),
+            colours=tuple(name for name in self.colours if name in taught["colours"]),
+        )
+
+    def classes(self) -> dict[str, list[str]]:
+        """``world`` of a model's card."""
+        return {
+            "places": list(self.places),
+            "times": list(self.times),
+            "objects": list(self.things),
+            "styles": list(self.styles),
+            "colours": list(self.colours),
+        }
+
+    def times_of(self, place: str) -> tuple[str, ...]:
+        """Some places have no weather: all of their pictures have one light."""
+        return (LIGHT_OF[place],) if place in LIGHT_OF else tuple(self.times)
+
+    def triples(self, *, held_out: bool) -> list[tuple[str, str, str]]:
+        """All (place, time, object) combinations on one side of the split, in table order."""
+        return [
+            (place, time, thing)
+            for place in self.places
+            for time in self.times_of(place)
+            for thing in self.things
+            if is_held_out(place, time, thing) == held_out
+        ]
+
+
+WORLD = World()
 
 
 def is_held_out(place: str, time: str, thing: str) -> bool:
@@ -148,35 +144,39 @@ def is_held_out(place: str, time: str, thing: str) -> bool:
     return int.from_bytes(digest[:4], "big") % 100 < HELD_OUT_PERCENT
 
 
-def times_of(place: str) -> tuple[str, ...]:
-    """Space has no weather: its pictures are all night."""
-    return ("night",) if place == "space" else tuple(TIMES)
+def sample_scene(
+    rng: random.Random,
+    world: World = WORLD,
+    *,
+    empty: float = 0.08,
+    plain: float = 0.12,
+    styled: float = 0.2,
+    coloured: float = 0.15,
+) -> Scene:
+    """Draw a training scene.
 
-
-def triples(*, held_out: bool) -> list[tuple[str, str, str]]:
-    """All (place, time, object) combinations on one side of the split, in table order."""
-    return [
-        (place, time, thing)
-        for place in PLACES
-        for time in times_of(place)
-        for thing in OBJECTS
-        if is_held_out(place, time, thing) == held_out
-    ]
-
-
-def sample_scene(rng: random.Random, *, empty: float = 0.08, plain: float = 0.12) -> Scene:
-    """Draw a training scene; ``empty`` and ``plain`` are the shares without object or place."""
+    Args:
+        empty, plain: the shares without object and without place.
+        styled, coloured: the shares in another style, and of an object in another colour.
+    """
     seed = rng.getrandbits(32)
+    things = tuple(world.things)
+    style = rng.choice(world.styles[1:]) if world.styles[1:] and rng.random() < styled else FLAT
+    colour = rng.choice(world.colours) if world.colours and rng.random() < coloured else ""
+    if style == "pencil":
+        colour = ""
     roll = rng.random()
     if roll < plain:
-        return Scene(PLAIN, NONE, rng.choice(tuple(OBJECTS)), seed)
-    place = rng.choice(tuple(PLACES))
-    if place == "space" and rng.random() < 0.4:
-        # One time of day only, so it would be seen five times as often per combination.
-        place = rng.choice(tuple(PLACES))
-    time = rng.choice(times_of(place))
+        return Scene(PLAIN, NONE, rng.choice(things), seed, style, colour)
+    place = rng.choice(tuple(world.places))
+    if place in LIGHT_OF and rng.random() < 0.4:
+        # One light only, so it would be seen far oftener per combination.
+        place = rng.choice(tuple(world.places))
+    time = rng.choice(world.times_of(place))
     # The bare sky is a common wish and the hardest to tell from an object far away.
     if roll < plain + empty * (3 if place == "sky" else 1):
-        return Scene(place, time, NONE, seed)
-    allowed = [name for name in OBJECTS if not is_held_out(place, time, name)]
-    return Scene(place, time, rng.choice(allowed), seed)
+        return Scene(place, time, NONE, seed, style)
+    thing = rng.choice(things)
+    while is_held_out(place, time, thing):
+        thing = rng.choice(things)
+    return Scene(place, time, thing, seed, style, colour)
