@@ -19,6 +19,7 @@ _WORKERS = "/v1/worker"
 _NEWS = ("/loading", "/progress", "/watch")
 _METHODS = frozenset(HTTPMethod)
 _HEADER = b"traceparent"
+_TELLING = frozenset((_HEADER, b"tracestate", b"x-amzn-trace-id"))
 
 
 class Observing:
@@ -74,7 +75,12 @@ class Observing:
 
 
 def _headers(scope: Scope) -> Mapping[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+    """Those that may tell of a trace; the others need not be looked at."""
+    return {
+        name.decode("latin-1"): value.decode("latin-1")
+        for name, value in scope["headers"]
+        if name in _TELLING
+    }
 
 
 def _method(scope: Scope) -> str:

@@ -7,6 +7,7 @@ the standard ``OTEL_…`` variables.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -31,6 +32,10 @@ _KINDS = {
     SpanKind.PRODUCER: trace.SpanKind.PRODUCER,
     SpanKind.CONSUMER: trace.SpanKind.CONSUMER,
 }
+
+
+#: Seconds for which what is left is tried to be sent.
+_LAST_SECONDS = 2.0
 
 
 class _Headers(Getter[Mapping[str, str]]):
@@ -73,7 +78,8 @@ class OtelTraces:
             id_generator=ids or RandomIdGenerator(),
             shutdown_on_exit=False,  # the process closes it in its own order
         )
-        self._provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
+        self._exporter = exporter or OTLPSpanExporter()
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("sfumato", version)
         self._propagators = propagators
 
@@ -135,8 +141,13 @@ class OtelTraces:
         )
 
     def close(self) -> None:
-        """Send what is left; takes as long as the exporter's time limit at most."""
-        self._provider.shutdown()
+        """Send what is left. A collector that is away holds up the end of a process for moments."""
+        giving_up = threading.Timer(_LAST_SECONDS, self._exporter.shutdown)
+        giving_up.start()
+        try:
+            self._provider.shutdown()
+        finally:
+            giving_up.cancel()
 
 
 class _OtelSpan:
