@@ -39,6 +39,7 @@ _NOT_FOR_CHILDREN = frozenset(
         "server",
         "key",
         "internal_port",
+        "scaler_port",
         "bootstrap_api_key",
         "bootstrap_scaling_key",
         "bootstrap_worker_token",
@@ -103,6 +104,9 @@ class Settings(BaseSettings):
     #: Port of probes and metrics, for the cluster alone; None: there is none.
     internal_port: _Port | None = None
     internal_host: str = "0.0.0.0"  # noqa: S104 - the kubelet and Prometheus come from elsewhere
+
+    #: Port at which KEDA's external-push trigger is told of work, for the cluster alone; None: none.
+    scaler_port: _Port | None = None
 
     #: Whether callers need a key; None: wherever ``host`` is not this machine alone.
     require_key: bool | None = None

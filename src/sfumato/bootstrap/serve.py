@@ -25,6 +25,7 @@ from sfumato.bootstrap.listening import listen
 from sfumato.bootstrap.logs import configure_logging
 from sfumato.bootstrap.parts import Parts, submission_of
 from sfumato.bootstrap.remote_service import open_remote
+from sfumato.bootstrap.scaler import open_scaler
 from sfumato.bootstrap.starting import open_parts_patiently
 from sfumato.bootstrap.stopping import on_signals, stdin_ended
 from sfumato.bootstrap.tasks import open_task_sink
@@ -162,6 +163,7 @@ async def _serve(
         )
         telemetry.watch_queues(context.scaling, parts.runtimes, parts.hooks)
         stack.enter_context(serve_internally(settings, telemetry.pages))
+        await stack.enter_async_context(open_scaler(settings, parts, context.scaling))
         background = [asyncio.create_task(_begin(recovery, supervisor, remote, teller, settings))]
         # Without its background a service would accept jobs and never run them.
         background[0].add_done_callback(lambda _task: stop())

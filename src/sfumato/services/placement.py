@@ -69,11 +69,16 @@ class Scaling:
         self._max_age = max_age
         self._counted: dict[str, tuple[float, asyncio.Task[JobCounts]]] = {}
 
-    async def of(self, name: str) -> ScalingSignal:
-        """Raises ``NotFound``."""
+    def check(self, name: str) -> Runtime:
+        """The runtime of that name. Raises ``NotFound``."""
         runtime = self._runtimes.get(name)
         if runtime is None:
             raise NotFound(f"There is no runtime {name[:64]!r}; /v1/runtimes lists them.")
+        return runtime
+
+    async def of(self, name: str) -> ScalingSignal:
+        """Raises ``NotFound``."""
+        runtime = self.check(name)
         counts = await self._counts(name)
         oldest = counts.oldest_queued_at
         # A service that starts no workers leaves their limit to whoever does.

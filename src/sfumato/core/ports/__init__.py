@@ -33,6 +33,7 @@ from sfumato.core.ports.measures import NO_MEASURES, ColdPhase, Measures
 from sfumato.core.ports.model_catalog import ModelCatalog
 from sfumato.core.ports.model_files import BytesProgress, ModelFiles
 from sfumato.core.ports.model_reader import ModelReader
+from sfumato.core.ports.scaling_signals import ScalingSignals
 from sfumato.core.ports.spot_notices import SpotNotice, SpotNotices
 from sfumato.core.ports.tasks import Task, TaskDelivery, TaskSink, TaskSource
 from sfumato.core.ports.traces import NO_TRACES, Attributes, Span, SpanKind, Traces
@@ -84,6 +85,7 @@ __all__ = [
     "QueueTraits",
     "Revocation",
     "Ring",
+    "ScalingSignals",
     "Slot",
     "Span",
     "SpanKind",
