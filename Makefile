@@ -11,7 +11,7 @@ PORT       ?= 8080
 TEST_PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install image run-example serve test chaos fuzz services services-down lint format types bench bench-queue bench-celery bench-overhead bench-engine bench-http images build-image deploy deploy-keda deploy-scaledobject deploy-scaledjob undeploy k8s-local k8s-local-down deploy-from-scratch clean
+.PHONY: help install image run-example serve test chaos fuzz services services-down lint format types bench bench-queue bench-celery bench-overhead bench-engine bench-http images build-image deploy deploy-keda deploy-scaledobject deploy-scaledjob undeploy k8s-local k8s-local-down deploy-from-scratch judge-starter train-lora-example clean
 
 help: ## this help
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,13 @@ deploy-keda: ## KEDA in your cluster, once
 
 undeploy: ## take the release out of your cluster
 	@deploy/local/release.sh uninstall
+
+judge-starter: $(VENV)/.test ## how well prompts steer the starter; JUDGE="--count 200" for less
+	@sh training/starter/fetch.sh
+	@$(BIN)/python -W ignore -m training.starter.judge $(JUDGE)
+
+train-lora-example: $(VENV)/.test ## teach the starter a new word; two minutes, no download
+	@$(BIN)/python -W ignore -m training.lora.example
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
