@@ -41,7 +41,7 @@ install() {
   elif [[ -z $GPU ]]; then
     arguments+=(--set-string "images.worker.tag=$VERSION-cpu")
   fi
-  [[ -n $GPU ]] || arguments+=(--set "workers.gpu.count=0")
+  [[ -n $GPU ]] || arguments+=(--set "workers.gpu.count=0" --set "gpu.karpenter.create=false")
   case ${1:-} in
     "") ;;
     scaledobject) arguments+=(--set "workers.scaling=deployment") ;;

@@ -14,6 +14,10 @@ from pathlib import Path
 
 import dockerfile
 import pytest
+import yaml
+
+from sfumato import __version__
+from tests.support.chart import CHART
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = dockerfile.parse_file(str(ROOT / "Dockerfile"))
@@ -174,6 +178,10 @@ def test_its_root_may_be_read_only(target: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_no_gpu_is_given_to_pods_that_asked_for_none(target: str) -> None:
     assert "NVIDIA_VISIBLE_DEVICES" not in environment(target)
+
+
+def test_the_chart_installs_the_images_of_this_version() -> None:
+    assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__
 
 
 def test_no_secret_is_an_argument_or_a_variable() -> None:

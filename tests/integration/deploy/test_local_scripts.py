@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.chart import Rendered, merge, render
+from sfumato import __version__
+from tests.support.chart import Rendered, merge, pod_spec, render
 from tests.support.command_lines import wrong
 from tests.support.kubernetes_schemas import check
 
@@ -274,15 +275,18 @@ class TestRelease:
         assert "ScaledJob" in kinds["scaledjob"]
         assert "ScaledObject" not in kinds["scaledjob"]
 
-    def test_without_a_gpu_none_is_asked_for(self, machine: Machine) -> None:
-        machine.done("release.sh", "install", GPU="", OVERLAY="gke")
-        text = yaml.safe_dump(list(installed(machine)))
-        assert "nvidia.com/gpu" not in text
-        assert "0.1.0-cpu" in text
-        machine.done("release.sh", "install", OVERLAY="gke")
-        text = yaml.safe_dump(list(installed(machine)))
-        assert "nvidia.com/gpu" in text
-        assert "0.1.0-cpu" not in text
+    @pytest.mark.parametrize("overlay", ["bare-metal", "coreweave", "eks", "gke"])
+    def test_without_a_gpu_none_is_asked_for(self, machine: Machine, overlay: str) -> None:
+        machine.done("release.sh", "install", OVERLAY=overlay)
+        assert "nvidia.com/gpu" in yaml.safe_dump(list(installed(machine)))
+        machine.done("release.sh", "install", "scaledjob", OVERLAY=overlay, GPU="")
+        rendered = installed(machine)
+        assert "nvidia.com/gpu" not in yaml.safe_dump(list(rendered))
+        assert not rendered.all("NodePool")
+        (job,) = rendered.all("ScaledJob")
+        spec = pod_spec(job)
+        assert spec is not None
+        assert spec["containers"][0]["image"].endswith(f":{__version__}-cpu")
 
     def test_pushed_images_are_installed_by_digest(self, machine: Machine) -> None:
         machine.done("images.sh", PUSH="1")
