@@ -36,6 +36,8 @@ _CARRIERS = (
 _MAX_REDIRECTS = 3
 _MAX_URL = 2_048
 _PICTURES = ("image/", "application/octet-stream", "binary/octet-stream")
+#: What the address of a picture must be.
+_PICTURE = "a public address of a PNG, JPEG or WebP picture"
 _AGENT = "Sfumato (+https://github.com/sfumato/sfumato)"
 
 
@@ -131,7 +133,7 @@ class GuardedWebClient:
         except (httpx.InvalidURL, ValueError):
             parsed = httpx.URL("")
         if parsed.scheme not in self._schemes or not parsed.host or parsed.userinfo:
-            raise _refused(field, "is no address that may be read", self._schemes)
+            raise _refused(field, "is no address that may be used", _public(self._schemes))
         literal = parsed.host.strip("[]")
         try:
             address = ipaddress.ip_address(literal)
@@ -165,7 +167,9 @@ class GuardedWebClient:
         try:
             found = await self._names(url.raw_host.decode("ascii"), port)
         except OSError:
-            raise _refused(field, "names a host that is not known") from None
+            raise _refused(
+                field, "names a host that is not known", _public(self._schemes)
+            ) from None
         addresses = [ipaddress.ip_address(name.partition("%")[0]) for name in found]
         self._check_public(addresses, field)
         return addresses[0]
@@ -173,7 +177,9 @@ class GuardedWebClient:
     def _check_public(self, addresses: Sequence[_Address], field: str) -> None:
         for address in addresses:
             if not all(self._is_open(each) for each in _meanings(address)):
-                raise _refused(field, "is in a private network, or on this machine")
+                raise _refused(
+                    field, "is in a private network, or on this machine", _public(self._schemes)
+                )
 
     def _is_open(self, address: _Address) -> bool:
         if any(address in network for network in self._networks):
@@ -221,10 +227,10 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _refused(field: str, why: str, schemes: Sequence[str] = ("https",)) -> InvalidRequest:
+def _public(schemes: Sequence[str] = ("https",)) -> str:
+    return f"a public {' or '.join(schemes)} address"
+
+
+def _refused(field: str, why: str, accepted: str = _PICTURE) -> InvalidRequest:
     """Never with the address in it: it may hold a secret."""
-    return InvalidRequest(
-        f"The address in {field} {why}.",
-        field=field,
-        accepted=f"a public {' or '.join(schemes)} address of a PNG, JPEG or WebP picture",
-    )
+    return InvalidRequest(f"The address in {field} {why}.", field=field, accepted=accepted)

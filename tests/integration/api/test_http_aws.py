@@ -109,6 +109,7 @@ async def test_the_task_may_stand_without_its_envelope(http: httpx.AsyncClient) 
         ("/", changed(V0, alwayson_scripts=...), "alwayson_scripts is missing"),
         ("/", changed(V0, alwayson_scripts__task=...), "task is missing"),
         ("/", changed(V0, steps=500), "steps is 500"),
+        ("/", changed(V0, steps=0), "steps is 0"),
         ("/", changed(V0, width=500), "width is 500"),
         ("/", changed(V0, alwayson_scripts__sd_model_checkpoint="patern"), "'pattern'"),
         ("/", changed(V0, alwayson_scripts__controlnet={"args": []}), "controlnet: not drawn"),

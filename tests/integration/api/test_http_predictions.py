@@ -107,7 +107,9 @@ async def test_a_failed_prediction_says_why(api: Api) -> None:
         ({"input": {**INPUT, "image": "data:image/png;base64,AAAA"}}, "input.image"),
         ({"input": {**INPUT, "prompt_strength": 0.5, "image": 1}}, "input.image"),
         ({"input": {**INPUT, "lora": "none"}}, "input.lora"),
-        ({**BODY, "version": "nothing"}, "input.model"),
+        ({**BODY, "version": "nothing"}, "version"),
+        ({**BODY, "model": "nothing"}, "model"),
+        ({"input": {"prompt": "x", "model": "nothing"}}, "input.model"),
         ({**BODY, "id": "a/b"}, "id"),
         ({**BODY, "webhook": "file:///etc/passwd"}, "webhook"),
         ({**BODY, "webhook": "https://x.test", "webhook_events_filter": ["all"]}, None),
@@ -125,6 +127,14 @@ async def test_what_can_not_be_honoured_is_refused_by_its_name(
         assert problem["status"] == 422
         if field is not None:
             assert problem["field"] == field
+    assert not (await api.house.tracking.list()).jobs
+
+
+async def test_no_prediction_is_taken_back_by_itself(api: Api) -> None:
+    headers = {"Cancel-After": "1m"}
+    for method, path in (("POST", "/predictions"), ("PUT", "/predictions/mine")):
+        answer = await api.http.request(method, path, json=BODY, headers=headers)
+        assert (answer.status_code, answer.json()["field"]) == (422, "Cancel-After")
     assert not (await api.house.tracking.list()).jobs
 
 

@@ -167,8 +167,7 @@ def _wanted(accept: str | None) -> str:
         if media_type in _FORMATS:
             return media_type
     raise InvalidRequest(
-        "Accept asks for no form in which a picture can be had here; what can: "
-        f"{', '.join(_FORMATS)}.",
+        "Accept asks for no form in which a picture can be had here.",
         field="Accept",
         accepted=_FORMATS,
     )

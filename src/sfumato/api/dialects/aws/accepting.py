@@ -49,9 +49,9 @@ async def submit(
         InvalidRequest: in A1111's words.
         IdempotencyConflict: the caller has another task of this id in this folder.
     """
-    if isinstance(task.asked, InvalidRequest):
-        raise task.asked
     with in_their_words(_NAMES):
+        if isinstance(task.asked, InvalidRequest):
+            raise task.asked
         request = noted(_routed(task.asked, context, runtime), task)
         request, files = await _with_pictures(context, request, task)
         try:

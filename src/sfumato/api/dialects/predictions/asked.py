@@ -185,13 +185,14 @@ class PredictionRequest(BaseModel):
 
 
 class Asked(NamedTuple):
-    """A request, the files of its pictures by their SHA-256, where to tell of its job, and the
-    caller's own id for it."""
+    """A request, the files of its pictures by their SHA-256, where to tell of its job, the
+    caller's own id for it, and what the caller calls our fields."""
 
     request: GenerationRequest
     files: dict[str, bytes]
     webhook: Webhook | None
     id: str | None
+    words: Mapping[str, str]
 
 
 async def read_prediction(
@@ -228,7 +229,15 @@ async def read_prediction(
     }
     with in_their_words(WORDS):
         asked = body.input.to_core(images, **fields)
-    return Asked(asked, files, _webhook(context, request, body), own_id)
+    words = {**WORDS, "model": _naming_model(body, by_path=model is not None)}
+    return Asked(asked, files, _webhook(context, request, body), own_id, words)
+
+
+def _naming_model(body: PredictionRequest, *, by_path: bool) -> str:
+    """The field that the model's name was taken from."""
+    if by_path or (body.version is None and body.model is not None):
+        return "model"
+    return "input.model" if body.version is None else "version"
 
 
 async def model_of(catalog: ModelCatalog, named: str) -> str:

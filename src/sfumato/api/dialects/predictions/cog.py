@@ -10,7 +10,7 @@ import platform
 from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
@@ -21,7 +21,14 @@ from sfumato.api.context import ApiContext, Context, Services
 from sfumato.api.dialects.predictions import streams
 from sfumato.api.dialects.predictions.asked import ID_NOTE
 from sfumato.api.dialects.predictions.document import BODY, PROBLEMS, answer
-from sfumato.api.dialects.predictions.jobs import PredictionId, cancel, find, make, shown
+from sfumato.api.dialects.predictions.jobs import (
+    PredictionId,
+    cancel,
+    find,
+    make,
+    refuse_limit,
+    shown,
+)
 from sfumato.api.health import not_ready
 from sfumato.api.native import preferred_wait
 from sfumato.api.wanting import end_of, wanted_end
@@ -60,7 +67,13 @@ class HealthCheck(BaseModel):
     version: dict[str, str]
 
 
-@router.post("/predictions", openapi_extra=BODY, response_class=JSONResponse, responses=_MADE)
+@router.post(
+    "/predictions",
+    openapi_extra=BODY,
+    response_class=JSONResponse,
+    responses=_MADE,
+    dependencies=[Depends(refuse_limit)],
+)
 async def create_prediction(
     context: Context, request: Request, prefer: _Prefer = None, accept: _Accept = ""
 ) -> Response:
@@ -77,6 +90,7 @@ async def create_prediction(
     openapi_extra=BODY,
     response_class=JSONResponse,
     responses=_MADE,
+    dependencies=[Depends(refuse_limit)],
 )
 async def put_prediction(
     context: Context,

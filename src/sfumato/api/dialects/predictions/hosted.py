@@ -9,7 +9,7 @@ import contextlib
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 
@@ -18,10 +18,16 @@ from sfumato.api.connection import ClientGone, base_of, while_connected
 from sfumato.api.context import ApiContext, Context
 from sfumato.api.dialects.predictions import streams
 from sfumato.api.dialects.predictions.document import BODY, PREDICTIONS, PROBLEMS, answer
-from sfumato.api.dialects.predictions.jobs import PredictionId, cancel, find, make, shown
+from sfumato.api.dialects.predictions.jobs import (
+    PredictionId,
+    cancel,
+    find,
+    make,
+    refuse_limit,
+    shown,
+)
 from sfumato.api.dialects.predictions.views import STATUSES, prediction_of
 from sfumato.api.native import preferred_wait
-from sfumato.core.errors import InvalidRequest
 from sfumato.core.job import Job, JobStatus
 
 router = APIRouter(prefix="/v1", tags=["dialects"], responses=PROBLEMS)
@@ -36,9 +42,6 @@ _Prefer = Annotated[
     list[str] | None,
     Header(description="`wait` or `wait=N` waits for the end, up to 60 or N seconds."),
 ]
-_CancelAfter = Annotated[
-    str | None, Header(description="Refused: a caller takes its prediction back itself.")
-]
 
 
 class Secret(BaseModel):
@@ -51,15 +54,14 @@ class Secret(BaseModel):
     openapi_extra=BODY,
     response_class=JSONResponse,
     responses=_MADE,
+    dependencies=[Depends(refuse_limit)],
 )
 async def create_prediction(
     context: Context,
     request: Request,
     prefer: _Prefer = None,
-    cancel_after: _CancelAfter = None,
 ) -> Response:
     """Queue a prediction; `version` or `model` names what draws it."""
-    _refuse_limit(cancel_after)
     return await _made(context, request, await make(context, request), prefer or [])
 
 
@@ -69,6 +71,7 @@ async def create_prediction(
     openapi_extra=BODY,
     response_class=JSONResponse,
     responses=_MADE,
+    dependencies=[Depends(refuse_limit)],
 )
 async def create_prediction_of_model(
     context: Context,
@@ -77,10 +80,8 @@ async def create_prediction_of_model(
     name: str,
     *,
     prefer: _Prefer = None,
-    cancel_after: _CancelAfter = None,
 ) -> Response:
     """Queue a prediction of the model that the path names, whoever its owner."""
-    _refuse_limit(cancel_after)
     job = await make(context, request, model=f"{owner}/{name}")
     return await _made(context, request, job, prefer or [])
 
@@ -181,12 +182,3 @@ def _wait(prefer: list[str]) -> int | None:
     seconds = preferred_wait(prefer)
     plain = "wait" in (each.strip().lower() for each in ",".join(prefer).split(","))
     return _WAIT_SECONDS if seconds is None and plain else seconds
-
-
-def _refuse_limit(cancel_after: str | None) -> None:
-    if cancel_after is not None:
-        raise InvalidRequest(
-            "A prediction is not taken back by itself.",
-            field="Cancel-After",
-            accepted="no such header; POST /v1/predictions/{id}/cancel takes it back",
-        )

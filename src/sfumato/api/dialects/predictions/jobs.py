@@ -4,24 +4,38 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path, Request
+from fastapi import Header, Path, Request
 
 from sfumato.api.connection import base_of
 from sfumato.api.context import ApiContext
 from sfumato.api.dialects.predictions.asked import (
     ID_PATTERN,
     MAX_ID,
-    WORDS,
     key_of,
     read_prediction,
 )
 from sfumato.api.dialects.predictions.views import data_urls, last_step, logs_of, prediction_of
 from sfumato.api.dialects.words import in_their_words
-from sfumato.core.errors import JobFinished
+from sfumato.core.errors import InvalidRequest, JobFinished
 from sfumato.core.job import Job, JobStatus
 
 #: The service's id of a prediction, or its caller's own.
 PredictionId = Annotated[str, Path(max_length=MAX_ID, pattern=ID_PATTERN)]
+
+
+def refuse_limit(
+    cancel_after: Annotated[
+        str | None, Header(description="Refused: a caller takes its prediction back itself.")
+    ] = None,
+) -> None:
+    """For routes that make predictions: raises ``InvalidRequest`` for a header that Cog and
+    Replicate heed."""
+    if cancel_after is not None:
+        raise InvalidRequest(
+            "A prediction is not taken back by itself.",
+            field="Cancel-After",
+            accepted="no such header; a POST to the prediction's own path and /cancel",
+        )
 
 
 async def make(
@@ -33,7 +47,7 @@ async def make(
     Raises what :func:`read_prediction` and ``Submission.submit`` raise.
     """
     asked = await read_prediction(context, request, model=model, own_id=own_id)
-    with in_their_words(WORDS):
+    with in_their_words(asked.words):
         return await context.submission.submit(
             asked.request,
             inputs=asked.files,
