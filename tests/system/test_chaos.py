@@ -9,7 +9,7 @@ from tests.chaos.run import Order, run
 from tests.chaos.setups import SETUPS
 
 #: A server that is killed needs not be restarted too: to start one takes seconds.
-ORDER = Order(jobs=60, workers=4, seed=7, choose=lambda fault: not fault.endswith(": restarted"))
+ORDER = Order(jobs=40, workers=3, seed=7, choose=lambda fault: not fault.endswith(": restarted"))
 
 
 @pytest.mark.parametrize("name", SETUPS)

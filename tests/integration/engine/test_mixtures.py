@@ -120,7 +120,7 @@ def draw_in_any_order(
 
 
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(kinds=st.lists(asked(), min_size=2, max_size=4), data=st.data())
 def test_any_mixture_ends_as_each_alone(
@@ -139,7 +139,7 @@ def test_any_mixture_ends_as_each_alone(
 
 
 @settings(
-    max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(kinds=st.lists(asked(), min_size=2, max_size=3), data=st.data())
 def test_any_strict_mixture_ends_in_the_same_bits(
