@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -90,8 +91,9 @@ def test_a_job_is_one_trace_from_the_request_to_the_upload(
 
 def test_a_worker_elsewhere_works_in_the_same_trace(collector: Collector, tmp_path: Path) -> None:
     data = tmp_path / "service"
-    with ServiceProcess(data, {"traces": "otlp", "max_workers": 0}) as service:
-        settings = {"connect": service.url, "token": new_token(data), "traces": "otlp"}
+    told = {"traces": "otlp", "log_format": "json", "log_level": "DEBUG"}
+    with ServiceProcess(data, {"max_workers": 0, **told}) as service:
+        settings = {"connect": service.url, "token": new_token(data), **told}
         with WorkerProcess(tmp_path / "pc", "--once", settings=settings) as worker:
             job_id = service.submit(PROMPT, num_inference_steps=6)["id"]
             assert worker.wait() == 0, worker.log
@@ -111,6 +113,17 @@ def test_a_worker_elsewhere_works_in_the_same_trace(collector: Collector, tmp_pa
         f"POST {attempt}/complete": named["finish"].id,
     }
     assert {span.service for span in called.values()} == {"sfumato"}
+    check_logs(service.log, worker.log)
+
+
+def check_logs(service: Sequence[str], worker: Sequence[str]) -> None:
+    """Each line is an object, but for what a person is told who starts it; none has a prompt."""
+    logged = [json.loads(line) for line in service if not line.startswith("Sfumato listens at ")]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in logged)
+    logged = [json.loads(line) for line in worker]
+    runtimes = {line["runtime"] for line in logged if "worker" in line}
+    assert (runtimes, bool(logged)) == ({"default"}, True), logged
+    assert not any(PROMPT in line for line in (*service, *worker))
 
 
 def test_a_trace_header_that_cannot_be_read_is_dropped_and_the_job_drawn(
@@ -134,7 +147,8 @@ def test_a_trace_header_that_cannot_be_read_is_dropped_and_the_job_drawn(
 
 def test_without_traces_the_callers_own_context_is_kept(tmp_path: Path) -> None:
     given = f"00-{TRACE}-{PARENT}-01"
-    with ServiceProcess(tmp_path, {"max_workers": 0}) as service:
+    settings = {"max_workers": 0, "log_format": "json", "log_prompts": "true"}
+    with ServiceProcess(tmp_path, settings) as service:
         body = {"prompt": PROMPT}
         answer = service.http.post("/v1/jobs", json=body, headers={"traceparent": given})
         assert answer.headers["traceparent"] == given
@@ -142,3 +156,5 @@ def test_without_traces_the_callers_own_context_is_kept(tmp_path: Path) -> None:
         assert "traceparent" not in without.headers
         job_id = answer.json()["id"]
         assert service.http.get(f"/v1/jobs/{job_id}").headers["traceparent"] == given
+        logged = json.loads(service.wait_for(job_id))
+    assert (PROMPT in logged["message"], logged["job"], logged["trace_id"]) == (True, job_id, TRACE)
