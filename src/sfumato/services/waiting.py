@@ -128,9 +128,11 @@ class ClusterReasons:
         asked_at, asking = self._asked.get(runtime, (-math.inf, None))
         if asking is None or now - asked_at > self._max_age:
             asking = asyncio.create_task(self._ask(runtime), name=f"cluster-{runtime}")
-            self._asked[runtime] = now, asking
-        # Not cancelled with its first caller: others wait for the same answer.
-        await asyncio.wait((asking,), timeout=self._patience)
+            asked_at = now
+            self._asked[runtime] = asked_at, asking
+        # Not cancelled with its first caller: others wait for the same answer. A list of many jobs
+        # waits for it once.
+        await asyncio.wait((asking,), timeout=max(0.0, asked_at + self._patience - now))
         return asking.result() if asking.done() else None
 
     async def _ask(self, runtime: str) -> str | None:

@@ -255,6 +255,15 @@ async def test_it_is_asked_once_for_all_who_ask_at_once_and_again_later() -> Non
     assert view.asked == 2
 
 
+async def test_many_who_ask_one_after_another_wait_once() -> None:
+    clock = SystemClock()
+    reasons = ClusterReasons(Scripted(), clock=clock, max_age=3600, patience=1.0)
+    before = clock.monotonic()
+    for _ in range(50):
+        assert await reasons.why_waiting("r") is None
+    assert clock.monotonic() - before < 25  # and not fifty times a second
+
+
 async def test_a_cluster_that_does_not_answer_breaks_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
