@@ -210,6 +210,13 @@ def test_requests_of_ones_own_stand_where_they_fit() -> None:
     assert (asked["cpu"], asked["memory"]) == ("500m", "2Gi")
 
 
+def test_what_runs_beside_a_worker_is_counted_too() -> None:
+    beside = {"requests": {"cpu": "100m", "memory": "256Mi"}}
+    sidecar = {"name": "log", "image": "example.com/log:1", "resources": beside}
+    asked = requests(SLICED, extraSidecars=[sidecar])
+    assert (asked["cpu"], asked["memory"]) == ("750m", "2944Mi")
+
+
 def test_workers_on_processors_know_it() -> None:
     spec = pod({"count": 0})
     assert environment(spec["containers"][0])["SFUMATO_DEVICE"] == "cpu"

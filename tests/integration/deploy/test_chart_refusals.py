@@ -130,6 +130,14 @@ def karpenter(**values: Any) -> dict[str, Any]:
             karpenter(), "calls an instance of MIG nvidia.com/gpu", id="mig of bottlerocket",
         ),
         pytest.param(
+            {"gpu": SLICED, "replicas": {"max": 33}}, karpenter(),
+            "gpu.karpenter.limit of 8 GPUs has room for 32 workers", id="more than the quota",
+        ),
+        pytest.param(
+            {"gpu": {**L4, "count": 2, "node": {"gpus": 4}}, "replicas": {"max": 5}}, karpenter(),
+            "gpu.karpenter.limit of 8 GPUs has room for 4 workers", id="two GPUs each",
+        ),
+        pytest.param(
             {"gpu": L4}, karpenter(nodeRole=""), "both are needed", id="nodes of no cluster",
         ),
         pytest.param(

@@ -193,17 +193,23 @@
 {{- if and $node.cpu $node.memory -}}
 {{- $freeCpu := mulf 1000 (subf $node.cpu $gpu.reserved.cpu) -}}
 {{- $freeMemory := mulf 1024 (subf $node.memory $gpu.reserved.memory) -}}
-{{- $cpu = divf $freeCpu $workers | floor | int -}}
-{{- $memory = divf $freeMemory $workers | floor | int -}}
+{{- $besideCpu := 0 -}}
+{{- $besideMemory := 0 -}}
+{{- range .runtime.extraSidecars -}}
+{{- $besideCpu = add $besideCpu (dig "resources" "requests" "cpu" "0" . | include "sfumato.millicores" | int) -}}
+{{- $besideMemory = add $besideMemory (dig "resources" "requests" "memory" "0" . | include "sfumato.mebibytes" | int) -}}
+{{- end -}}
+{{- $cpu = subf (divf $freeCpu $workers) $besideCpu | floor | int -}}
+{{- $memory = subf (divf $freeMemory $workers) $besideMemory | floor | int -}}
 {{- if hasKey $requests "cpu" -}}
 {{- $asked := include "sfumato.millicores" $requests.cpu | int -}}
-{{- if gt (mulf $asked $workers) $freeCpu -}}
+{{- if gt $asked $cpu -}}
 {{- fail (printf "%s%d workers share a node of %v CPUs, of which %v are the system's: %dm for each. They ask for %v: the last would never fit, and each node would draw a second one. Ask for less in resources.requests.cpu, leave it out, or take larger nodes in gpu.node." .at (int $workers) $node.cpu $gpu.reserved.cpu $cpu $requests.cpu) -}}
 {{- end -}}
 {{- end -}}
 {{- if hasKey $requests "memory" -}}
 {{- $asked := include "sfumato.mebibytes" $requests.memory | int -}}
-{{- if gt (mulf $asked $workers) $freeMemory -}}
+{{- if gt $asked $memory -}}
 {{- fail (printf "%s%d workers share a node of %v GiB, of which %v are the system's: %dMi for each. They ask for %v: the last would never fit. Ask for less in resources.requests.memory, leave it out, or take larger nodes in gpu.node." .at (int $workers) $node.memory $gpu.reserved.memory $memory $requests.memory) -}}
 {{- end -}}
 {{- end -}}
