@@ -73,6 +73,15 @@ SETS: dict[str, dict[str, Any]] = {
             "volume": {"claim": "models", "subPath": "sd"},
             "imageVolume": {"repository": "registry.example.com/models", "digest": _DIGEST},
         },
+        "runtimes": [
+            {
+                "name": "fast",
+                "models": ["sd-turbo"],
+                "gpu": {"class": "l4", "platform": "gke"},
+                "gpuHourPrice": 0.71,
+            },
+            {"name": "batch", "scaling": "job", "gpu": {"count": 0}},
+        ],
         "rbac": {"operators": [_GROUP], "viewers": [{"kind": "User", "name": "eve"}]},
     },
     "everything off": {

@@ -218,10 +218,11 @@ def test_the_dashboard_asks_for_metrics_that_there_are() -> None:
         for target in panel.get("targets", [])
         for name in re.findall(r"\b(sfumato_\w+)\b", target["expr"])
     }
-    telemetry = Path(__file__).parents[3] / "src" / "sfumato" / "adapters" / "telemetry"
+    source = Path(__file__).parents[3] / "src" / "sfumato"
     told = {
         name
-        for file in telemetry.glob("*.py")
+        for folder in (source / "adapters" / "telemetry", source / "bootstrap")
+        for file in folder.glob("*.py")
         for name in re.findall(r'"(sfumato_\w+)"', file.read_text())
     }
     assert asked

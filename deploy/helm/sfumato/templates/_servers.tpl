@@ -18,6 +18,15 @@ volumeClaimTemplates:
         requests: {storage: {{ .values.storage.size }}}
 {{- end -}}
 
+{{/* Of their pods: no chart version, or each release of the chart would start the servers anew. */}}
+{{- define "sfumato.serverLabels" -}}
+{{ include "sfumato.selectorLabels" . }}
+app.kubernetes.io/part-of: sfumato
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
 {{/* (dict "root" $ "user" 999) */}}
 {{- define "sfumato.serverPod" -}}
 {{- with .root.Values.imagePullSecrets }}
