@@ -89,6 +89,13 @@ def test_any_of_several_classes_will_do() -> None:
     assert "nodeSelector" not in spec
 
 
+def test_a_runtime_of_another_class_does_not_take_the_alternatives_of_all() -> None:
+    others = {"workers": {"gpu": {"platform": "eks", "class": "l4", "alternatives": ["a10g"]}}}
+    rendered = render_runtime({"gpu": {"class": "h100"}}, others)
+    spec = rendered.find("Deployment", "worker-r")["spec"]["template"]["spec"]
+    assert spec["nodeSelector"] == {"karpenter.k8s.aws/instance-gpu-name": "h100"}
+
+
 def test_a_class_of_ones_own() -> None:
     classes = {"b200": {"memory": 178, "gfd": {"accelerator": "NVIDIA-B200"}}}
     runtime = {"gpu": {"class": "b200", "platform": "gfd"}}

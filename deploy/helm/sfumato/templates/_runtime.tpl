@@ -3,6 +3,11 @@
 {{/* A runtime's values: `workers` with its entry laid over. (dict "root" $ "entry" .) */}}
 {{- define "sfumato.runtime" -}}
 {{- $runtime := mustMergeOverwrite (deepCopy .root.Values.workers) .entry -}}
+{{- $own := default dict .entry.gpu -}}
+{{- if and (hasKey $own "class") (not (hasKey $own "alternatives")) -}}
+{{- /* Those of another class are none of this one's. */ -}}
+{{- $_ := set $runtime.gpu "alternatives" list -}}
+{{- end -}}
 {{- include "sfumato.runtime.refuse" (dict "root" .root "runtime" $runtime) -}}
 {{- toJson $runtime -}}
 {{- end -}}
