@@ -109,6 +109,13 @@ async def site(browser: Browser) -> AsyncIterator[Site]:
     assert complaints == []
 
 
+async def test_words_that_the_model_does_not_know_are_named(site: Site) -> None:
+    await site.generate("a castle, fireworks and a zebra at night")
+    note = site.page.locator(".job .notes li")
+    await expect(note).to_have_text("starter does not know: fireworks, and, zebra")
+    await expect(note).to_be_visible()
+
+
 async def test_from_a_prompt_to_a_picture(site: Site) -> None:
     page, gate = site.page, Gate(hold_at_step=3)
     await site.generate()

@@ -67,6 +67,8 @@ def test_the_catalogue_tells_what_it_was_trained_with(trained: tuple[Path, float
     found = FolderModelCatalog([trained[0].parent]).get("lighthouse", ModelKind.LORA)
     assert found.refusal is None
     assert "lighthouse" in found.description
+    assert found.vocabulary is not None
+    assert {"a", "lighthouse", "at"} <= found.vocabulary
 
 
 def test_the_engine_draws_another_picture_with_the_file(trained: tuple[Path, float]) -> None:

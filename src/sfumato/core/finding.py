@@ -154,6 +154,23 @@ def embedding_notes(
             )
 
 
+def taught_words(
+    request: GenerationRequest, base: ModelInfo, models: Iterable[ModelInfo]
+) -> frozenset[str]:
+    """Words, lower case, that the base model knows by LoRAs and embeddings of the request."""
+    models = list(models)
+    named = {use.name for use in wanted_loras(request)}
+    loras = (model for model in models if model.kind is ModelKind.LORA and model.name in named)
+    embeddings = (model for model in models if model.kind is ModelKind.EMBEDDING)
+    words = {word for model in loras for word in model.vocabulary or ()}
+    words |= {
+        model.name.casefold()
+        for model in _mentioned(request, embeddings)
+        if model.refusal is None and fits(model, base)
+    }
+    return frozenset(words)
+
+
 def fits(model: ModelInfo, base: ModelInfo) -> bool:
     """Whether weights may be used with a base model, as far as their families are known.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -69,7 +69,8 @@ class ModelInfo:
     Attributes:
         path: the local folder or file that the engine loads; empty while it lies in a bucket.
         sizes: the (width, height) pairs that it draws well; empty: any size.
-        vocabulary: every word it knows, lower case; None: no such list.
+        vocabulary: every word it knows, lower case, of a LoRA those that it was trained with; None: no
+            such list.
         attribution: whose work it was made from and under which licences, a line each.
         refusal: why it must not be loaded (a pickle, say); None when it may.
         memory_bytes: what a worker needs for one picture, see :func:`memory_needed`; 0: unknown.
@@ -209,13 +210,23 @@ def unknown_words(model: ModelInfo, prompt: str) -> list[str]:
     return [word for word in dict.fromkeys(words) if word not in model.vocabulary]
 
 
-def notes_for(request: GenerationRequest, settings: Settings, model: ModelInfo) -> tuple[str, ...]:
-    """What the caller should know before the picture comes."""
+def notes_for(
+    request: GenerationRequest,
+    settings: Settings,
+    model: ModelInfo,
+    *,
+    taught: Collection[str] = (),
+) -> tuple[str, ...]:
+    """What the caller should know before the picture comes.
+
+    Args:
+        taught: words, lower case, that the model knows by what is used beside it.
+    """
     notes = [
         *prompt_notes("prompt", request.prompt),
         *prompt_notes("negative prompt", request.negative_prompt),
     ]
-    unknown = unknown_words(model, request.prompt)
+    unknown = [word for word in unknown_words(model, request.prompt) if word not in taught]
     if unknown:
         notes.append(f"{model.name} does not know: {', '.join(unknown)}")
     drawn = settings.render_width, settings.render_height

@@ -12,7 +12,7 @@ from typing import Self
 from sfumato.core.costs import check_cost, check_sides
 from sfumato.core.current import about, current, prompts_log, working_on
 from sfumato.core.errors import InvalidRequest, Overloaded, SfumatoError
-from sfumato.core.finding import embedding_notes
+from sfumato.core.finding import embedding_notes, taught_words
 from sfumato.core.ids import new_job_id
 from sfumato.core.job import Job, JobStatus
 from sfumato.core.keys import TRUSTED, Caller, Scope
@@ -228,7 +228,7 @@ class Submission:
         check_cost(self._limits, request, settings)
         safety = self._safety.settled(model.name, carries_checker=model.carries_checker)
         settings = replace(settings, safety=safety.mode, safety_checker=safety.checker)
-        now = self._clock.now()
+        now, weights = self._clock.now(), self._catalog.list()
         return Job(
             id=new_job_id(now),
             request=request,
@@ -238,8 +238,8 @@ class Submission:
             created_at=now,
             rung_at=now,
             notes=(
-                *notes_for(request, settings, model),
-                *embedding_notes(request, model, self._catalog.list()),
+                *notes_for(request, settings, model, taught=taught_words(request, model, weights)),
+                *embedding_notes(request, model, weights),
                 *safety.notes,
             ),
             traceparent=traceparent,

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sfumato.core.edits import Hires, Upscaling
 from sfumato.core.errors import InvalidRequest, ModelRefused, UnknownModel
 from sfumato.core.extras import Control, LoraUse, Refiner
-from sfumato.core.finding import choose_model, embedding_notes, find_extras, fits
+from sfumato.core.finding import choose_model, embedding_notes, find_extras, fits, taught_words
 from sfumato.core.inputs import InputImage
 from sfumato.core.models import ModelInfo, ModelKind, ModelLayout
 from sfumato.core.request import GenerationRequest
@@ -147,6 +149,18 @@ def test_weights_for_another_family_are_refused(
         found(request_)
     assert refused.value.field == field
     assert "ink-xl" not in (refused.value.accepted or [])
+
+
+def test_words_are_known_by_the_loras_and_embeddings_that_a_request_uses() -> None:
+    ink = replace(model("ink", ModelKind.LORA), vocabulary=frozenset({"brush", "paper"}))
+    weights = [ink, *(other for other in CATALOGUE if other.name != "ink")]
+    prompt = "a brush, Bad-Hands-5, big-hands, hurt"
+    beside = {"bad-hands-5"}
+    assert taught_words(GenerationRequest(prompt), BASE, weights) == beside
+    with_lora = GenerationRequest(prompt, loras=(LoraUse("ink"),))
+    assert taught_words(with_lora, BASE, weights) == {"brush", "paper", *beside}
+    mentioned = GenerationRequest("a brush <lora:ink:0.5>")
+    assert taught_words(mentioned, BASE, weights) == {"brush", "paper"}
 
 
 def test_what_is_not_known_of_a_family_is_no_reason_to_refuse() -> None:

@@ -77,6 +77,14 @@ def test_words_the_model_does_not_know_are_named_once_in_order() -> None:
     assert unknown_words(model(), prompt) == []
 
 
+def test_words_that_a_lora_was_trained_with_are_known_beside_it() -> None:
+    knows = model(vocabulary=frozenset({"a", "castle"}))
+    request = GenerationRequest("a lighthouse, a zebra")
+    settings = settle(request, knows, random_seed=0)
+    notes = notes_for(request, settings, knows, taught={"lighthouse"})
+    assert notes == ("tiny does not know: zebra",)
+
+
 def test_syntax_is_no_word() -> None:
     knows = model(vocabulary=frozenset({"a", "castle", "night"}))
     prompt = "a (castle:1.3) [night:a:1e-1] BREAK a castle :0.5 AND [night|moon] <lora:ink:1>"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -103,6 +104,7 @@ def describe_extra(
         title=_text(told, "modelspec.title", "ss_output_name")[:_MAX_TITLE] or name,
         description=" ".join(_description(told))[:_MAX_DESCRIPTION],
         license=_text(told, "modelspec.license")[:_MAX_TITLE],
+        vocabulary=_trained_words(told),
         memory_bytes=_WEIGHT_BYTES * sum(math.prod(spec.shape) for spec in header.tensors.values()),
         refusal=refusal,
     )
@@ -125,9 +127,21 @@ def _description(metadata: Mapping[str, str]) -> Iterator[str]:
         yield f"Trained with: {triggers}."
 
 
+def _trained_words(metadata: Mapping[str, str]) -> frozenset[str] | None:
+    """Every word of those captions and of the phrase that its author names; None: none is told."""
+    phrases = [*_tags(metadata), _text(metadata, "modelspec.trigger_phrase")]
+    words = {word for phrase in phrases for word in re.findall(r"[^\W\d_]+", phrase.casefold())}
+    return frozenset(words) or None
+
+
 def _common_tags(metadata: Mapping[str, str]) -> list[str]:
-    """The commonest words of the captions that it was trained with, as kohya's scripts count them:
-    a JSON object of ``{folder: {word: count}}``."""
+    """The commonest words of the captions that it was trained with."""
+    return [word for word, _count in _tags(metadata).most_common(_TRIGGERS)]
+
+
+def _tags(metadata: Mapping[str, str]) -> Counter[str]:
+    """What its captions said and how often, as kohya's scripts count it: a JSON object of
+    ``{folder: {word: count}}``."""
     try:
         folders = json.loads(metadata.get("ss_tag_frequency", "{}"))
         counts = Counter[str]()
@@ -135,8 +149,8 @@ def _common_tags(metadata: Mapping[str, str]) -> list[str]:
             for word, count in words.items():
                 counts[word.strip()] += int(count)
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-        return []
-    return [word for word, _count in counts.most_common(_TRIGGERS)]
+        return Counter()
+    return counts
 
 
 def _text(metadata: Mapping[str, str], *keys: str) -> str:
