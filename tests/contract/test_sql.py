@@ -1,8 +1,9 @@
-"""PostgreSQL keeps the contracts of the job store, the queue, the tokens and the registry."""
+"""SQLite and PostgreSQL keep the contract of all that lies in a database."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -24,22 +25,30 @@ from tests.contract.webhook_store import WebhookStoreContract
 from tests.contract.workers import WorkerRegistryContract, WorkerTokensContract
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'jobs.db'}"
+    server: str = request.getfixturevalue("fresh_postgres_url")
+    return server
+
+
 @pytest.fixture
-async def database(fresh_postgres_url: str) -> AsyncIterator[Database]:
-    database = Database.open(fresh_postgres_url)
+async def database(url: str) -> AsyncIterator[Database]:
+    database = Database.open(url)
     yield database
     await database.close()
 
 
 @pytest.fixture
-async def other_database(fresh_postgres_url: str, database: Database) -> AsyncIterator[Database]:
-    """The same database, as another process opens it."""
-    other = Database.open(fresh_postgres_url)
+async def other_database(url: str, database: Database) -> AsyncIterator[Database]:
+    """The same one, opened again as another process does: they share nothing in memory."""
+    other = Database.open(url)
     yield other
     await other.close()
 
 
-class TestPostgresJobStore(JobStoreContract):
+class TestSqlJobStore(JobStoreContract):
     @pytest.fixture
     async def store(self, database: Database) -> SqlJobStore:
         return SqlJobStore(database)
@@ -49,7 +58,7 @@ class TestPostgresJobStore(JobStoreContract):
         return SqlJobStore(other_database)
 
 
-class TestPostgresJobQueue(JobQueueContract):
+class TestSqlJobQueue(JobQueueContract):
     @pytest.fixture
     async def queue(self, database: Database, clock: ManualClock) -> SqlJobQueue:
         return SqlJobQueue(database, clock, max_deliveries=3)
@@ -59,25 +68,25 @@ class TestPostgresJobQueue(JobQueueContract):
         return SqlJobQueue(other_database, clock, max_deliveries=3)
 
 
-class TestPostgresWorkerTokens(WorkerTokensContract):
+class TestSqlWorkerTokens(WorkerTokensContract):
     @pytest.fixture
     async def tokens(self, database: Database) -> SqlWorkerTokens:
         return SqlWorkerTokens(database)
 
 
-class TestPostgresWorkerRegistry(WorkerRegistryContract):
+class TestSqlWorkerRegistry(WorkerRegistryContract):
     @pytest.fixture
     async def registry(self, database: Database) -> SqlWorkerRegistry:
         return SqlWorkerRegistry(database)
 
 
-class TestPostgresqlApiKeys(ApiKeysContract):
+class TestSqlApiKeys(ApiKeysContract):
     @pytest.fixture
     async def keys(self, database: Database) -> SqlApiKeys:
         return SqlApiKeys(database)
 
 
-class TestPostgresqlWebhookStore(WebhookStoreContract):
+class TestSqlWebhookStore(WebhookStoreContract):
     @pytest.fixture
     async def store(self, database: Database) -> SqlJobStore:
         return SqlJobStore(database)
@@ -87,7 +96,7 @@ class TestPostgresqlWebhookStore(WebhookStoreContract):
         return SqlWebhookStore(database)
 
 
-class TestPostgresCostBook(CostBookContract):
+class TestSqlCostBook(CostBookContract):
     @pytest.fixture
     async def store(self, database: Database) -> SqlJobStore:
         return SqlJobStore(database)
