@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,6 @@ class TinyXl:
     def pipeline(self, scheduler: Any, kind: Any = None) -> Any:
         """diffusers' own, with the folder's flags; None: the one that its index names."""
         index = json.loads((self.path / "model_index.json").read_text())
-        folder = {"local_files_only": True}
         refiner = self.text is None
         flags = {"requires_aesthetics_score": True} if refiner else {}
         usual = StableDiffusionXLImg2ImgPipeline if refiner else StableDiffusionXLPipeline
@@ -53,10 +53,8 @@ class TinyXl:
             vae=self.vae,
             text_encoder=self.text,
             text_encoder_2=self.text_2,
-            tokenizer=None
-            if refiner
-            else CLIPTokenizer.from_pretrained(self.path / "tokenizer", **folder),
-            tokenizer_2=CLIPTokenizer.from_pretrained(self.path / "tokenizer_2", **folder),
+            tokenizer=None if refiner else _tokenizer(self.path / "tokenizer"),
+            tokenizer_2=_tokenizer(self.path / "tokenizer_2"),
             unet=self.unet,
             scheduler=scheduler,
             force_zeros_for_empty_prompt=index["force_zeros_for_empty_prompt"],
@@ -65,6 +63,11 @@ class TinyXl:
         )
         made.set_progress_bar_config(disable=True)
         return made
+
+
+@functools.cache
+def _tokenizer(folder: Path) -> CLIPTokenizer:
+    return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
 
 
 def make_xl(
