@@ -48,9 +48,9 @@ class Metrics:
         }
 
     def names(self) -> set[str]:
-        """Of ours, as documentation writes them: counters with ``_total``."""
+        """Of ours that have a value, as documentation writes them: counters with ``_total``."""
         return {
             f"{name}_total" if family.type == "counter" else name
             for name, family in self.families.items()
-            if name.startswith("sfumato_")
+            if name.startswith("sfumato_") and family.samples
         }
