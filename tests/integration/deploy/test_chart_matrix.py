@@ -73,3 +73,15 @@ def test_workers_hold_neither_database_nor_bucket(objects: list[Manifest]) -> No
             if isinstance(each, dict) and "secretKeyRef" in each
         ]
         assert secrets == ["worker-token" if component == "worker" else "api-key"]
+
+
+def test_long_names_stay_apart_and_no_runtime_takes_the_apis() -> None:
+    long = "a-name-of-just-about-as-many-characters-as-there-may-be"
+    runtimes = [{"name": name} for name in (f"{long}-1", f"{long}-2", "api", "worker", "migrate")]
+    rendered = render({"fullnameOverride": "f" * 40, "runtimes": runtimes})
+    for kind in ("Deployment", "ScaledObject", "PodDisruptionBudget"):
+        names = [each["metadata"]["name"] for each in rendered.all(kind)]
+        assert len(names) == len(set(names)) >= len(runtimes)
+        assert max(map(len, names)) <= 52
+    for manifest in rendered:
+        check(manifest)

@@ -56,9 +56,6 @@ def karpenter(**values: Any) -> dict[str, Any]:
             "gpu.sharing.mode is none", id="slices of nothing",
         ),
         pytest.param(
-            {"gpu": {**SLICED, "count": 2}}, {}, "a worker takes one slice", id="two slices",
-        ),
-        pytest.param(
             {"gpu": {"sharing": {"mode": "mig"}}}, {}, "migProfile says which", id="mig of what",
         ),
         pytest.param(
@@ -134,10 +131,6 @@ def karpenter(**values: Any) -> dict[str, Any]:
             "gpu.karpenter.limit of 8 GPUs has room for 32 workers", id="more than the quota",
         ),
         pytest.param(
-            {"gpu": {**L4, "count": 2, "node": {"gpus": 4}}, "replicas": {"max": 5}}, karpenter(),
-            "gpu.karpenter.limit of 8 GPUs has room for 4 workers", id="two GPUs each",
-        ),
-        pytest.param(
             {"gpu": L4}, karpenter(nodeRole=""), "both are needed", id="nodes of no cluster",
         ),
         pytest.param(
@@ -179,6 +172,7 @@ def test_what_can_not_work_is_refused_with_what_would(
         {"trigger": {"type": "rabbitmq", "protocol": "amqp"}},
         {"scaledObject": {"scaleOnInFlight": False}},
         {"gpu": {"sharing": {"mode": "timeslicing"}}},
+        {"gpu": {"count": 2}},
         {"startupSeconds": 60},
         {"name": "With Capitals"},
     ],

@@ -333,8 +333,8 @@ def test_images_go_by_digest_where_there_is_one() -> None:
 
 def test_values_of_all_are_laid_below_those_of_one() -> None:
     others = {"workers": {"maxJobs": 2, "env": {"A": "all"}, "gpu": {"class": "l4"}}}
-    rendered = render_runtime({"env": {"B": "one"}, "gpu": {"count": 2}}, others)
+    rendered = render_runtime({"env": {"B": "one"}, "gpu": {"platform": "gke"}}, others)
     spec = rendered.find("Deployment", NAME)["spec"]["template"]["spec"]
     variables = environment(spec["containers"][0])
     assert (variables["A"], variables["B"], variables["SFUMATO_MAX_JOBS"]) == ("all", "one", "2")
-    assert spec["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    assert spec["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-l4"}

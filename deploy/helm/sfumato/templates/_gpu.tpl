@@ -71,9 +71,6 @@
 {{- if and $shared (lt $slices 2) -}}
 {{- fail (printf "%sgpu.sharing.mode is %s, and gpu.sharing.replicas is 1: say how many workers share a GPU, 2 or more." .at $sharing.mode) -}}
 {{- end -}}
-{{- if and (ne $sharing.mode "none") (gt (int $gpu.count) 1) -}}
-{{- fail (printf "%sgpu.count is %d, but a worker takes one slice: two are no more than one, and the device plugin refuses them." .at (int $gpu.count)) -}}
-{{- end -}}
 {{- if and (eq $sharing.mode "mig") (not $sharing.migProfile) -}}
 {{- fail (printf "%sgpu.sharing.mode is mig: gpu.sharing.migProfile says which instance, as 1g.10gb." .at) -}}
 {{- end -}}
@@ -183,7 +180,7 @@
 {{- $own := dict -}}
 {{- range $key, $value := $gpu.node }}{{ if $value }}{{ $_ := set $own $key $value }}{{ end }}{{ end -}}
 {{- $node = mustMergeOverwrite (deepCopy $node) $own -}}
-{{- $workers := divf (mulf $node.gpus $facts.slices) $gpu.count -}}
+{{- $workers := mulf $node.gpus $facts.slices -}}
 {{- if and (not (and $node.cpu $node.memory)) (gt $workers 1.0) -}}
 {{- fail (printf "%s%d workers are to fit a node, of which nothing is known. Give its CPUs, its memory in GiB and its GPUs: gpu.node: {cpu: 4, memory: 16, gpus: 1}." .at (int $workers)) -}}
 {{- end -}}
