@@ -76,6 +76,31 @@ async def test_a_task_gets_an_id_that_stays_with_it(
     assert await source.receive(visibility=PATIENCE, timeout=0) is None
 
 
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"traceparent": "00-ab-cd-01", "other": 1}, {"traceparent": "00-ab-cd-01"}),
+        ({"traceparent": 7}, {}),
+        ({}, {}),
+    ],
+)
+async def test_a_trace_goes_on_with_a_task(
+    source: AmqpTaskSource,
+    channel: AbstractChannel,
+    tasks: str,
+    headers: dict[str, str | int],
+    expected: dict[str, str],
+) -> None:
+    """Also where it has to be given an id first."""
+    for identity in (" ", "t-1"):
+        body = json.dumps({"prompt": "a castle"}).encode()
+        message = aio_pika.Message(body, message_id=identity, headers=dict(headers))
+        await channel.default_exchange.publish(message, tasks)
+        delivery = await _take(source)
+        assert delivery.task.headers == expected
+        await delivery.ack()
+
+
 async def test_twins_are_two_tasks(
     source: AmqpTaskSource, channel: AbstractChannel, tasks: str
 ) -> None:

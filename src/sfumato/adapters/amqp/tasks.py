@@ -124,11 +124,12 @@ class AmqpTaskSource:
             await _adopt(channel, message, self._queue)
             return None
         try:
-            task = Task(identity, _request_of(message.body, identity))
+            request = _request_of(message.body, identity)
         except (InvalidRequest, ValueError) as error:
             await self._set_aside(session, message, str(error))
             await session.give_back(channel)
             return None
+        task = Task(identity, request, headers=_trace_headers(message))
         hold = Hold(session, channel, message, visibility=visibility, expired=Hold.requeue)
         return AmqpTaskDelivery(hold, task)
 
@@ -182,6 +183,12 @@ async def _adopt(channel: AbstractChannel, message: AbstractIncomingMessage, que
         await message.ack()
         await change.commit(timeout=ANSWER_SECONDS)
         await channel.close()  # a channel stays transactional
+
+
+def _trace_headers(message: AbstractIncomingMessage) -> dict[str, str]:
+    """The W3C's, where whoever sent the message is traced."""
+    value = message.headers.get("traceparent")
+    return {"traceparent": value} if isinstance(value, str) else {}
 
 
 def _request_of(body: bytes, identity: str) -> GenerationRequest:
