@@ -16,6 +16,11 @@ from training.starter.models import TINY
 from training.starter.run import NotYet, Plan, Slice, part1, part2, scaled
 from training.starter.world import WORLD
 
+#: diffusers' schedulers read tensors as numpy did before its version 2.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array_:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
 PLAN = Plan(
     pictures=24, held_out=6, vae=0.005, half=0.005, full=0.005, decoder=0.005,
     vae_batch=4, half_batch=4, full_batch=4,
