@@ -128,10 +128,11 @@ def test_a_setting_of_ones_own_is_added_and_one_of_the_charts_refused() -> None:
         ({"database": {"existingSecret": {"name": ""}}}, r"database\.existingSecret\.name"),
         ({"storage": {"imagesUrl": ""}}, r"storage\.imagesUrl"),
         ({"gateway": {"enabled": True}}, r"gateway\.parentRefs"),
+        ({"api": {"autoscaling": {"maxReplicas": 1}}}, r"maxReplicas is 1.*minReplicas.* is 2"),
         ({"api": {"serviceAccount": {"create": False}}}, r"api\.serviceAccount\.name"),
     ],
 )
-def test_what_is_missing_is_asked_for_by_name(values: dict[str, Any], hint: str) -> None:
+def test_what_is_missing_or_cannot_be_is_told_by_name(values: dict[str, Any], hint: str) -> None:
     with pytest.raises(helm_python.HelmRenderError, match=hint):
         render(values)
 
