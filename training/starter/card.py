@@ -46,16 +46,21 @@ sunset", "a clear night sky" and "a forest in the early morning" are the kind of
 ## How well prompts steer it
 
 {n} pictures of combinations of place, time and object that training **never showed** (one in ten
-is held out, by a hash), {steps} steps, guidance {guidance}, through diffusers' own pipeline. A
-small CNN trained on real renders names what it sees.
+is held out, by a hash), {steps} steps, guidance {guidance}, through diffusers' own pipeline
+(`make judge-starter`). A small CNN trained on real renders names what it sees.
 
-| | place | time | object |
-|---|---|---|---|
-| **generated, held-out combinations** | **{place:.3f}** | **{time:.3f}** | **{object:.3f}** |
-| ceiling: real held-out renders | {c[place]:.3f} | {c[time]:.3f} | {c[object]:.3f} |
-| ceiling: the same through the VAE | {v[place]:.3f} | {v[time]:.3f} | {v[object]:.3f} |
-| control: generated, shuffled prompts | {s[place]:.3f} | {s[time]:.3f} | {s[object]:.3f} |
-| chance | {h[place]:.3f} | {h[time]:.3f} | {h[object]:.3f} |
+{table}
+
+- **Retrieval**: of 100 pictures, a prompt's own is the one that the CNN finds likeliest.
+- **Paraphrases**: sentences written by hand outside the grammar, {p[n]} of them about what it was
+  taught: place {p[place]:.3f}, time {p[time]:.3f}, object {p[object]:.3f}.
+- **Copying**: the nearest training render is {y[nearest]:.1f} away in the median (of 255, at 16 px); new
+  renders lie {y[nearest_of_fresh_renders]:.1f} away. A model that copies lies nearer than those.
+- **Diversity**: two pictures of one prompt are {d[one_prompt]:.0f} apart, of different prompts {d[many_prompts]:.0f}.
+
+The first 64 of the pictures:
+
+![Contact sheet](../../../../training/starter/contact-sheet.png)
 
 The judge shares its renderer with the training data. It measures steering inside this world,
 and neither beauty nor how the model would do on anything else. Time is not scored in space,
@@ -87,6 +92,24 @@ def megaparams(state: dict[str, Any], prefix: str = "") -> float:
     return sum(t.numel() for name, t in state.items() if name.startswith(prefix)) / 1e6
 
 
+def table(report: dict[str, Any]) -> str:
+    """Every figure beside its ceilings, control, chance and gate."""
+    names = ("place", "time", "object", "retrieval", "paraphrases")
+    rows = {
+        "**generated, held-out combinations**": report,
+        "ceiling: real held-out renders": report["ceiling_renders"],
+        "ceiling: the same through the VAE": report["ceiling_vae"],
+        "control: generated, shuffled prompts": report["control_shuffled"],
+        "chance": report["chance"],
+        "a release's gate": report["gates"],
+    }
+    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    for label, found in rows.items():
+        cells = ("-" if found.get(name) is None else f"{found[name]:.3f}" for name in names)
+        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def card(work: Path, folder: Path, report: dict[str, Any]) -> str:
     """The card's text, from the checkpoints and the judge's report."""
     run = load_checkpoint(work / "diffusion.pt")
@@ -98,12 +121,12 @@ def card(work: Path, folder: Path, report: dict[str, Any]) -> str:
     world = json.loads((folder / "sfumato.json").read_text(encoding="utf-8"))["world"]
     more = f"; {tuned['clock']['spent'] / 60:.0f} more for the decoder alone" if tuned else ""
     return CARD.format(
-        **{key: report[key] for key in ("n", "steps", "guidance", "place", "time", "object")},
+        **{key: report[key] for key in ("n", "steps", "guidance")},
         object_percent=100 * report["object"],
-        c=report["ceiling_renders"],
-        v=report["ceiling_vae"],
-        s=report["control_shuffled"],
-        h=report["chance"],
+        table=table(report),
+        p=report["paraphrases_of"],
+        y=report["copying"],
+        d=report["diversity"],
         megabytes=size,
         places=", ".join(world["places"]),
         times=", ".join(world["times"]),
