@@ -19,6 +19,7 @@ from sfumato.adapters.models import FolderModelCatalog
 from sfumato.bootstrap.images import bucket_options
 from sfumato.core.errors import StartupRefused
 from sfumato.core.models import ModelInfo, ModelKind
+from sfumato.core.planning import Plan, plan
 from sfumato.core.ports import BytesProgress, ModelCatalog, ModelFiles
 from sfumato.settings import Settings
 
@@ -82,6 +83,23 @@ def open_model_files(settings: Settings, catalog: ModelCatalog) -> ModelFiles | 
         source_of=lambda model: BucketSource(store, model.source),
         latest=latest,
     )
+
+
+def plan_model(settings: Settings, name: str, *, size: tuple[int, int] | None, batch: int) -> Plan:
+    """What memory a model of this machine needs on a GPU.
+
+    Args:
+        size: width and height of its pictures; None: the model's own.
+
+    Raises:
+        UnknownModel, ModelRefused: there is none of that name, or it must not be loaded.
+        InvalidRequest: its files lie elsewhere, or the size is none.
+    """
+    from sfumato.adapters.models.weighing import weigh  # noqa: PLC0415 - for this alone
+
+    model = open_catalog(settings).get(name)
+    width, height = size or (model.defaults.width, model.defaults.height)
+    return plan(model.name, model.family, weigh(model), width=width, height=height, batch=batch)
 
 
 def add_model(

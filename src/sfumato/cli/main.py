@@ -16,6 +16,7 @@ from sfumato.cli import (
     generate,
     jobs,
     keys,
+    model_plan,
     models,
     reproduce,
     runtimes,
@@ -64,6 +65,9 @@ app.command(epilog="Example: sfumato costs --by key --by day --since 2026-11-01"
 app.command(epilog="Example: sfumato version")(service.version)
 app.command(epilog="Example: sfumato completion bash")(completion.completion)
 app.add_typer(database.app, name="database")
+models.app.command("plan", epilog="Example: sfumato models plan starter --batch 4 --json")(
+    model_plan.plan
+)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")

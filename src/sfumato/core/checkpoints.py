@@ -135,13 +135,23 @@ def detect_family(header: SafetensorsHeader) -> str:
 
 
 def drawing_weights(header: SafetensorsHeader) -> int:
-    """How many numbers the networks that draw have; training's own copies are left aside."""
+    """How many numbers the networks that draw have."""
+    return sum(math.prod(spec.shape) for spec in drawing_tensors(header).values())
+
+
+def drawing_tensors(header: SafetensorsHeader) -> dict[str, TensorSpec]:
+    """The tensors of the networks that draw; training's own copies are left aside."""
     whole = any(name.startswith(_DRAWING) for name in header.tensors)
-    return sum(
-        math.prod(spec.shape)
+    return {
+        name: spec
         for name, spec in header.tensors.items()
         if not whole or name.startswith(_DRAWING)
-    )
+    }
+
+
+def tensor_bytes(spec: TensorSpec) -> int:
+    """What it takes in its file."""
+    return _size(spec)
 
 
 def named_prediction(sidecar: Mapping[str, Any], yaml: str) -> str | None:

@@ -131,7 +131,7 @@ _WEIGHT_BYTES = 2
 #: of 256 channels in half precision.
 _WORKING_BYTES_PER_PIXEL = 6 * 256 * 2
 #: What a GPU's driver and libraries take before the first tensor.
-_RUNTIME_BYTES = 512 << 20
+LIBRARY_BYTES = 512 << 20
 
 
 def memory_needed(weights: int, defaults: ModelDefaults, family: str = "") -> int:
@@ -144,10 +144,13 @@ def memory_needed(weights: int, defaults: ModelDefaults, family: str = "") -> in
     Args:
         weights: how many numbers the networks have.
     """
-    precision = 2 if family.startswith("sdxl") else 1
-    pixels = defaults.width * defaults.height
-    working = pixels * _WORKING_BYTES_PER_PIXEL * precision
-    return weights * _WEIGHT_BYTES + working + _RUNTIME_BYTES
+    working = decode_bytes(defaults.width * defaults.height, family)
+    return weights * _WEIGHT_BYTES + working + LIBRARY_BYTES
+
+
+def decode_bytes(pixels: int, family: str) -> int:
+    """What the VAE needs beside its weights to decode so many pixels at once, by the same estimate."""
+    return pixels * _WORKING_BYTES_PER_PIXEL * (2 if family.startswith("sdxl") else 1)
 
 
 def settle(

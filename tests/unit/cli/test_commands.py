@@ -60,6 +60,7 @@ def test_the_commands_are_these() -> None:
         *("jobs", "jobs list", "jobs show", "jobs cancel"),
         *("keys", "keys create", "keys list", "keys revoke", "keys rotate"),
         *("models", "models list", "models show", "models add", "models remove"),
+        "models plan",
         *("runtimes", "runtimes list"),
         *("tokens", "tokens create", "tokens list", "tokens revoke"),
     }
