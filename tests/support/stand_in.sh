@@ -3,8 +3,9 @@
 # down how it was called, one line a call, and answers as much as those scripts need to go on.
 # $STATE is a folder: calls, and one file for each thing that is there.
 tool=${0##*/}
-printf '%s\x1f' "$tool" "KUBECONFIG=${KUBECONFIG:-}" "$@" >>"$STATE/calls"
-printf '\n' >>"$STATE/calls"
+# At once: two tools may be called at a time, at both ends of a pipe.
+printf -v call '%s\x1f' "$tool" "KUBECONFIG=${KUBECONFIG:-}" "$@"
+printf '%s\n' "$call" >>"$STATE/calls"
 
 value_of() { # value_of FLAG ARGUMENTS…: what follows the flag
   local flag=$1
