@@ -11,7 +11,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from sfumato import AsyncClient, Client
-from sfumato.api import native, webhooks, workers
+from sfumato.api import costs, native, webhooks, workers
 from sfumato.client import (
     Forbidden,
     InvalidRequest,
@@ -46,12 +46,13 @@ REQUESTS = {
     "runtimes": calls.runtimes(),
     "workers": calls.workers(),
     "scaling": calls.scaling("default"),
+    "costs": calls.costs(by=["model"], since="2026-11-01"),
 }
 #: Made of the others, or of the stream of events.
 COMPOSED = {"close", "fetch", "generate", "stream", "wait"}
 ROUTES = [
     (method, route)
-    for router in (native.router, webhooks.router, workers.router)
+    for router in (native.router, webhooks.router, workers.router, costs.router)
     for route in router.routes
     if isinstance(route, APIRoute) and route.include_in_schema
     for method in route.methods
@@ -143,6 +144,7 @@ async def test_what_the_service_offers(house: House, admin: Caller) -> None:
     assert (worker.name, worker.device) == ("w1", "cpu")
     assert worker.seen_at.timestamp() == pytest.approx(now, abs=0.001)
     assert (await admin.call("scaling", "default")).desired == 0
+    assert await admin.call("costs") == ()
 
 
 @pytest.mark.parametrize("client", [Client, AsyncClient])
