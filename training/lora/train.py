@@ -44,7 +44,7 @@ class Recipe:
 
     rank: int = 16
     alpha: float = 16.0
-    steps: int = 400
+    steps: int = 320
     batch: int = 8
     lr: float = 2e-3
     seed: int = 0

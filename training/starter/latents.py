@@ -71,7 +71,9 @@ def encode_set(
     if not final.exists():
         vae = load_vae(work / "vae.pt", device, shape)
         step = max(1, len(pixels) // 1000)
-        samples = [encode(vae, pixels[i : i + 1], device) for i in range(0, len(pixels), step)]
+        few = pixels[::step]
+        parts = (few[at : at + chunk] for at in range(0, len(few), chunk))
+        samples = [encode(vae, part, device) for part in parts]
         normalise(vae, torch.cat(samples))
         save_checkpoint(final, {"vae": vae.state_dict()})
     done = int(done_file.read_text()) if done_file.exists() else 0
