@@ -183,6 +183,8 @@ def smoke(run: Slice, plan: Plan, budget: float) -> Plan:
     """Measure each stage for some seconds, and plan two parts of ``budget`` minutes by it."""
     half, full = run.shape.size // 2, run.shape.size
     seconds = max(1.0, min(20.0, budget))
+    # What an earlier call has drawn would count as drawn in no time.
+    shutil.rmtree(run.work, ignore_errors=True)
     began = time.monotonic()
     draw(run, replace(plan, pictures=2_000, held_out=1), full)
     drawing = 2_000 / (time.monotonic() - began)
