@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import pytest
+
 from sfumato.core.edits import Hires, Inpainting, Variation
 from sfumato.core.events import EventKind
 from sfumato.core.job import JobStatus
 from sfumato.core.ports import Slot
 from sfumato.engine.engine import DiffusionEngine
-from tests.integration.worker.test_worker import Gate, releasing
+from tests.integration.worker.test_worker import Gate, dropping, releasing
 from tests.support.parts import House, open_house
 from tests.support.pictures import Brought, noise, rectangle
 from tests.support.tiny_models import SIDE, TinyModel
@@ -62,16 +64,17 @@ class Held(DiffusionEngine):
         super().step(slots)
 
 
-async def test_a_second_pass_is_canceled_before_its_next_step(sd1: TinyModel) -> None:
-    gate = Gate(hold_from_step=2)
+async def test_a_second_pass_is_canceled_before_its_next_step(
+    sd1: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, dropped = Gate(hold_from_step=2), dropping(monkeypatch)
     async with open_house(sd1.info) as house, house.working(Held(gate)):
         job = await house.submit(hires=LONG)
         await gate.wait_reached()
         await house.tracking.cancel(job.id)
-        async for event in house.tracking.events(job.id):
-            if event.kind is EventKind.CANCELED:
-                break
+        await dropped.wait()
         gate.go_on.set()
+        assert (await house.finished(job)).status is JobStatus.CANCELED
         assert (await house.finished(await house.submit())).status is JobStatus.SUCCEEDED
     assert len(gate.batches) == 2
 
