@@ -11,7 +11,7 @@ from sfumato.core.events import EventKind
 from sfumato.core.job import JobStatus
 from sfumato.core.ports import Slot
 from sfumato.engine.engine import DiffusionEngine
-from tests.integration.worker.test_worker import Gate, dropping, releasing
+from tests.support.gates import Gate, dropping, releasing
 from tests.support.parts import House, open_house
 from tests.support.pictures import Brought, noise, rectangle
 from tests.support.tiny_models import SIDE, TinyModel

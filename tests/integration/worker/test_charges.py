@@ -18,7 +18,7 @@ from sfumato.core.job import JobStatus
 from sfumato.core.ports import DecodedImage, ImageTask, Slot
 from sfumato.engine.fake import FakeEngine, FakeSlot
 from sfumato.worker.loop import Worker
-from tests.integration.worker.test_worker import Gate, joined
+from tests.support.gates import Gate, joined
 from tests.support.parts import House, open_house
 
 
