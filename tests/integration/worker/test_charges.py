@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from sfumato.core.job import JobStatus
 from sfumato.core.ports import DecodedImage, ImageTask, Slot
 from sfumato.engine.fake import FakeEngine, FakeSlot
 from sfumato.worker.loop import Worker
-from tests.support.gates import Gate, joined
+from tests.support.gates import Gate, dropping, joined
 from tests.support.parts import House, open_house
 
 
@@ -133,8 +134,8 @@ async def test_who_shares_a_step_pays_for_his_rows() -> None:
     assert (guided.charge, plain.charge) == (Charge(0.8), Charge(0.4))
 
 
-async def test_a_canceled_job_pays_for_the_step_it_was_in() -> None:
-    clock, gate = DeviceClock(), Gate()
+async def test_a_canceled_job_pays_for_the_step_it_was_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, gate, dropped = DeviceClock(), Gate(), dropping(monkeypatch)
 
     class Held(SlowEngine):
         def _before(self, slots: Sequence[Slot]) -> None:
@@ -145,6 +146,7 @@ async def test_a_canceled_job_pays_for_the_step_it_was_in() -> None:
         job = await house.submit()
         await gate.wait_reached()
         await house.tracking.cancel(job.id)
+        await dropped.wait()
         gate.go_on.set()
         done = await house.finished(job)
         assert done.status is JobStatus.CANCELED
