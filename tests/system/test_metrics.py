@@ -115,3 +115,19 @@ def test_every_metric_is_there_after_jobs_and_documented(tmp_path: Path) -> None
     assert told <= documented()
     values = {value for _, value in served.labels() | worked.labels()}
     assert not any(job["id"] in value or "secret" in value for value in values)
+
+
+def test_a_service_counts_what_the_workers_did_that_it_has_started(tmp_path: Path) -> None:
+    settings = {"device": "fake", "idle_timeout": 0.1, **PROBED}
+    with ServiceProcess(tmp_path / "service", settings) as service:
+        scraped = internal_url(service)
+        jobs = [service.submit(PROMPT, num_images=2, num_inference_steps=3) for _ in range(2)]
+        assert {service.finished(job["id"])["status"] for job in jobs} == {"succeeded"}
+        service.wait_for(" stopped")  # and is still counted
+        while (served := Metrics(scraped)).value("sfumato_images_total", runtime="default") != 4:
+            time.sleep(0.05)
+    ended = "sfumato_jobs_ended_total"
+    assert served.value(ended, runtime="default", status="succeeded") == 2
+    assert served.value("sfumato_steps_total") == 2 * 2 * 3
+    assert (served.value("sfumato_gpu_seconds_total", runtime="default") or 0) > 0
+    assert (served.value("sfumato_cold_start_seconds", phase="process") or 0) > 0

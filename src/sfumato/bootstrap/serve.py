@@ -104,7 +104,9 @@ async def _serve(
         parts = await stack.enter_async_context(opening)
         await keep_credentials(settings, parts)
         tasks = await stack.enter_async_context(open_task_sink(settings))
-        pool = ProcessWorkerPool(worker_command, environment=worker_environment(settings))
+        pool = ProcessWorkerPool(
+            worker_command, environment=worker_environment(settings), hear=telemetry.hear
+        )
         recovery = Recovery(
             store=parts.store,
             queue=parts.queue,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sfumato import __version__
+from sfumato.adapters.telemetry.relayed import RelayedMeasures, relay
 from sfumato.api.internal import Page, Pages
 from sfumato.core.errors import StartupRefused
 from sfumato.core.ports import NO_MEASURES, NO_TRACES, Measures, Traces, WebhookStore
@@ -53,6 +54,13 @@ class Telemetry:
 
         return {"/metrics": metrics}
 
+    @property
+    def hear(self) -> Callable[[bytes], None] | None:
+        """Counts what workers tell that this service has started; None: nobody asks for it."""
+        if self.prometheus is None:
+            return None
+        return lambda line: relay(line, self.measures)
+
     def watch_device(self, look: Callable[[], Mapping[str, int]]) -> None:
         """Tell of a device's memory, too: bytes by what they are."""
         if self.prometheus is None:
@@ -79,11 +87,15 @@ class Telemetry:
 
 
 @contextlib.contextmanager
-def open_telemetry(settings: Settings, *, service: str) -> Iterator[Telemetry]:
+def open_telemetry(
+    settings: Settings, *, service: str, tell: int | None = None
+) -> Iterator[Telemetry]:
     """What is told; at the end, what was not sent yet is.
 
     Args:
         service: what traces call this process, unless ``OTEL_SERVICE_NAME`` says otherwise.
+        tell: descriptor of the pipe to the service that has started this worker and is scraped for
+            it.
 
     Raises:
         StartupRefused: traces are wanted, and what sends them is not installed.
@@ -93,7 +105,7 @@ def open_telemetry(settings: Settings, *, service: str) -> Iterator[Telemetry]:
     try:
         yield Telemetry(
             traces=traces or NO_TRACES,
-            measures=prometheus or NO_MEASURES,
+            measures=prometheus or (NO_MEASURES if tell is None else RelayedMeasures(tell)),
             prometheus=prometheus,
         )
     finally:

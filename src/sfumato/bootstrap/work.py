@@ -29,6 +29,7 @@ def work(
     once: bool = False,
     started_at: float | None = None,
     exit_with_stdin: bool = False,
+    tell: int | None = None,
 ) -> None:
     """Work until idle or told to stop.
 
@@ -37,6 +38,7 @@ def work(
         once: exit after one job, or at once when none waits.
         started_at: when this process was asked for, in seconds since the epoch.
         exit_with_stdin: drain when standard input ends, as it does when the parent dies.
+        tell: descriptor to which what is measured is told; None: it is told at the internal port.
     """
     configure_logging(settings)
     let_engine_run()
@@ -49,7 +51,7 @@ def work(
         started_at=started_at,
         exit_with_stdin=exit_with_stdin,
     )
-    asyncio.run(_work(settings, terms))
+    asyncio.run(_work(settings, terms, tell))
 
 
 def terms_of(
@@ -78,8 +80,8 @@ def terms_of(
     )
 
 
-async def _work(settings: Settings, terms: WorkerTerms) -> None:
-    with open_telemetry(settings, service=WORKER_SERVICE) as telemetry:
+async def _work(settings: Settings, terms: WorkerTerms, tell: int | None) -> None:
+    with open_telemetry(settings, service=WORKER_SERVICE, tell=tell) as telemetry:
         async with open_parts(settings, telemetry=telemetry) as parts:
             await run_beside_store(settings, terms, parts)
 
@@ -140,6 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--runtime", default="default")
     parser.add_argument("--name")
     parser.add_argument("--started-at", type=float)
+    parser.add_argument("--tell", type=int)
     given = parser.parse_args(arguments)
     try:
         work(
@@ -148,6 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             name=given.name,
             started_at=given.started_at,
             exit_with_stdin=True,
+            tell=given.tell,
         )
     except SfumatoError as error:
         # Its message says what is wrong and what to do; the service starts another in a while.
