@@ -27,7 +27,7 @@ _NEWER = select(events.c.seq, events.c.job_id, events.c.kind).where(
 _INTERVAL = 0.01
 #: Changes come in company: the end of a job follows its last step, the next job its caller's
 #: answer. So for a moment after each change the looks come closer.
-_CLOSE_INTERVAL, _CLOSE_SECONDS = 0.002, 0.03
+_CLOSE_INTERVAL, _CLOSE_SECONDS = 0.005, 0.02
 
 
 class Counter(Protocol):
