@@ -188,8 +188,7 @@ class RunningBatch:
         for slot in member.slots:
             self._batcher.add(slot)
         now = self._clock.monotonic()
-        # A picture that is done sooner needs no preview, and its end is all there is to report.
-        member.next_report = now + self._report_interval
+        # A picture that is done sooner needs no preview.
         member.next_preview = now + self._preview_interval
         self._post(run, Admitted(now))
 
