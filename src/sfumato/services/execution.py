@@ -11,7 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sfumato.core.charges import Charge, Prices, charge
+from sfumato.core.charges import Prices
 from sfumato.core.current import about
 from sfumato.core.errors import InvalidRequest, NotFound, Unavailable
 from sfumato.core.events import EventKind, NewEvent
@@ -44,7 +44,8 @@ from sfumato.core.ports import (
     Traces,
 )
 from sfumato.core.request import canonical_json
-from sfumato.services.doorbell import ring
+from sfumato.services.ending import Ending
+from sfumato.services.held_rings import HeldRings
 from sfumato.services.inputs import read_inputs
 from sfumato.services.models import models_of
 from sfumato.services.recovery import RetryPolicy
@@ -98,10 +99,17 @@ class Execution:
         self._policy = policy or RetryPolicy()
         self._reads_inputs = reads_inputs
         self._results = results
-        self._prices = prices or {}
         self._traces = traces
-        self._measures = measures
-        self._deliveries: dict[tuple[str, int], Delivery] = {}
+        self._rings = HeldRings()
+        self._ending = Ending(
+            store=store,
+            queue=queue,
+            images=images,
+            clock=clock,
+            rings=self._rings,
+            prices=prices or {},
+            measures=measures,
+        )
 
     async def next(self, *, timeout: float) -> Assignment | None:
         """Wait for a ring and claim its job. A claim that loses is acknowledged and forgotten."""
@@ -141,7 +149,7 @@ class Execution:
         if job is None:
             await delivery.ack()
             return None
-        self._deliveries[job.id, job.attempt] = delivery
+        self._rings.hold(job, delivery)
         self._trace_wait(job, until=now)
         try:
             # Added after this worker looked last, perhaps, but before the job was made.
@@ -183,11 +191,10 @@ class Execution:
         held = await self._store.extend_lease(
             job.id, job.attempt, lease_until=self._clock.now() + self._lease
         )
-        delivery = self._deliveries.get((job.id, job.attempt))
-        if held and delivery is not None:
-            await delivery.extend(self._lease)
-        if not held:
-            await self._settle(job)  # whoever took the attempt away has rung anew
+        if held:
+            await self._rings.extend(job, self._lease)
+        else:
+            await self._rings.settle(job)  # whoever took the attempt away has rung anew
         return held
 
     async def revoked(self, assignment: Assignment) -> Revocation:
@@ -243,27 +250,13 @@ class Execution:
     ) -> bool:
         job = assignment.job
         spent = timings.loading + timings.denoising if gpu_seconds is None else gpu_seconds
-        charge = self._charge(job, spent)
+        charge = self._ending.charge(job, spent)
         await self._images.put(
             recipe_key(job.id), canonical_json(recipe).encode(), media_type="application/json"
         )
-        finished = await self._store.finish(
-            job.id,
-            job.attempt,
-            status=JobStatus.SUCCEEDED,
-            now=self._clock.now(),
-            images=images,
-            timings=timings,
-            notes=notes,
-            charge=charge,
+        finished = await self._ending.end(
+            job, JobStatus.SUCCEEDED, charge, images=images, timings=timings, notes=notes
         )
-        await self._settle(job)
-        await self._forget_checkpoint(job)
-        if finished:
-            self._measures.spent(job.runtime, charge)
-            self._measures.ended(
-                job.runtime, JobStatus.SUCCEEDED, images=len(images), timings=timings
-            )
         if finished and self._results is not None:
             await self._results.keep(job, images, recipe)
         return finished
@@ -282,55 +275,23 @@ class Execution:
     async def _fail(
         self, job: Job, error: JobError, *, retryable: bool, gpu_seconds: float = 0.0
     ) -> bool:
-        now, charge = self._clock.now(), self._charge(job, gpu_seconds)
-        failures = job.failures + 1
+        charge, failures = self._ending.charge(job, gpu_seconds), job.failures + 1
         if retryable and failures < self._policy.max_failures:
-            requeued = await self._store.requeue(
-                job.id,
-                job.attempt,
-                outcome=AttemptOutcome.FAILED,
+            return await self._ending.queue_again(
+                job,
+                AttemptOutcome.FAILED,
+                charge,
                 reason=f"{error.code}: {error.message}",
-                now=now,
-                charge=charge,
+                code=error.code,
+                delay=self._policy.backoff(failures),
             )
-            if requeued:
-                self._measures.attempt_failed(job.runtime, error.code)
-                self._measures.spent(job.runtime, charge)
-                delay = self._policy.backoff(failures)
-                await ring(job, store=self._store, queue=self._queue, delay=delay)
-            await self._settle(job)
-            return requeued
-        failed = await self._store.finish(
-            job.id, job.attempt, status=JobStatus.FAILED, now=now, error=error, charge=charge
-        )
-        if failed:
-            self._measures.attempt_failed(job.runtime, error.code)
-            self._measures.spent(job.runtime, charge)
-            self._measures.ended(job.runtime, JobStatus.FAILED)
-        await self._settle(job)
-        await self._forget_checkpoint(job)
-        return failed
-
-    def _charge(self, job: Job, gpu_seconds: float) -> Charge:
-        """What an attempt costs by the price of now, which no later one changes."""
-        return charge(gpu_seconds, self._prices.get(job.runtime))
+        return await self._ending.end(job, JobStatus.FAILED, charge, error=error)
 
     async def canceled(self, assignment: Assignment, *, gpu_seconds: float = 0.0) -> bool:
         job = assignment.job
-        charge = self._charge(job, gpu_seconds)
-        ended = await self._store.finish(
-            job.id,
-            job.attempt,
-            status=JobStatus.CANCELED,
-            now=self._clock.now(),
-            charge=charge,
+        return await self._ending.end(
+            job, JobStatus.CANCELED, self._ending.charge(job, gpu_seconds)
         )
-        if ended:
-            self._measures.spent(job.runtime, charge)
-            self._measures.ended(job.runtime, JobStatus.CANCELED)
-        await self._settle(job)
-        await self._forget_checkpoint(job)
-        return ended
 
     async def release(
         self,
@@ -354,21 +315,13 @@ class Execution:
     ) -> bool:
         """:meth:`release`, once the slots that another worker can resume are in the store."""
         job = assignment.job
-        charge = self._charge(job, gpu_seconds)
-        released = await self._store.requeue(
-            job.id,
-            job.attempt,
-            outcome=AttemptOutcome.RELEASED,
+        return await self._ending.queue_again(
+            job,
+            AttemptOutcome.RELEASED,
+            self._ending.charge(job, gpu_seconds),
             reason=reason,
-            now=self._clock.now(),
             checkpoint=checkpoint_prefix(job.id) if resumable else job.checkpoint,
-            charge=charge,
         )
-        if released:
-            self._measures.spent(job.runtime, charge)
-            await ring(job, store=self._store, queue=self._queue)
-        await self._settle(job)
-        return released
 
     async def stored(self, assignment: Assignment, index: int) -> None:
         """Tell watchers that a picture is in the store."""
@@ -377,36 +330,10 @@ class Execution:
     async def let_go(self) -> None:
         """Give back every ring that is held; the jobs are left to their leases. A ring of a job
         that is still running comes once more, and its claim loses."""
-        while self._deliveries:
-            _, delivery = self._deliveries.popitem()
-            try:
-                await delivery.release()
-            except Unavailable as error:
-                log.warning("a ring could not be given back: %s", error)
+        await self._rings.let_go()
 
     async def _append(
         self, assignment: Assignment, kind: EventKind, data: Mapping[str, Any]
     ) -> None:
         event = NewEvent(kind, self._clock.now(), data)
         await self._store.append(assignment.job.id, assignment.job.attempt, [event])
-
-    async def _forget_checkpoint(self, job: Job) -> None:
-        """Of a job that has ended, by us or by whoever took it away."""
-        if job.checkpoint is None or not (await self._store.get(job.id)).status.finished:
-            return
-        try:
-            await self._images.delete_prefix(checkpoint_prefix(job.id))
-        except Unavailable as error:
-            message = "job %s: its checkpoint is left in the store: %s"
-            log.warning(message, job.id, error, extra=about(job))
-
-    async def _settle(self, job: Job) -> None:
-        """Acknowledge the ring, after the commit. A ring that stays only rings once more."""
-        delivery = self._deliveries.pop((job.id, job.attempt), None)
-        if delivery is None:
-            return
-        try:
-            await delivery.ack()
-        except Unavailable as error:
-            message = "job %s: its ring could not be acknowledged: %s"
-            log.warning(message, job.id, error, extra=about(job))
