@@ -11,13 +11,15 @@ import threading
 from collections.abc import Iterable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from tests.support.answering import Answering
 
 _PATH = re.compile(r"/api/v1/namespaces/(?P<namespace>[^/]+)/(?P<resource>[a-z]+)(/(?P<name>.+))?")
 _VERBS = {"GET": "get", "PATCH": "patch"}  # any other method is answered with 501
@@ -26,7 +28,7 @@ _VERBS = {"GET": "get", "PATCH": "patch"}  # any other method is answered with 5
 Thing = dict[str, Any]
 
 
-class ApiServer:
+class ApiServer(Answering):
     """``with`` it. Its credentials lie in a folder as the kubelet mounts them.
 
     Attributes:
@@ -44,12 +46,12 @@ class ApiServer:
         self.refuses: int | None = None
         self.changed = threading.Condition()
         credentials.mkdir(parents=True, exist_ok=True)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self._server.socket = _certified(credentials).wrap_socket(
-            self._server.socket, server_side=True, do_handshake_on_connect=False
+        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        server.socket = _certified(credentials).wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
         )
-        self.url = f"https://127.0.0.1:{self._server.server_address[1]}"
+        super().__init__(server)
+        self.url = f"https://127.0.0.1:{server.server_port}"
         self.rotate_token("first")
 
     def rotate_token(self, token: str) -> None:
@@ -77,18 +79,6 @@ class ApiServer:
                 lambda: self.pod(name)["metadata"].get("annotations", {}) == marks, timeout
             )
         assert done, (self.marks(name), self.calls)
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self

@@ -7,16 +7,17 @@ import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.support.answering import Answering
 from tests.support.service import PATIENCE
 
 _AZURE_NAME = "gpu_7"
 _GOOGLE = {"Metadata-Flavor": "Google"}
 
 
-class MetadataServer:
+class MetadataServer(Answering):
     """``with`` it. It gives no notice before :meth:`give_notice`.
 
     Attributes:
@@ -32,9 +33,9 @@ class MetadataServer:
         self._ends: datetime | None = None
         self._tokens: set[str] = set()
         self.changed = threading.Condition()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        super().__init__(server)
+        self.url = f"http://127.0.0.1:{server.server_port}"
 
     def give_notice(self, seconds: float) -> None:
         """This machine will be gone in so many seconds."""
@@ -49,18 +50,6 @@ class MetadataServer:
     def wait_asked(self, count: int) -> None:
         with self.changed:
             assert self.changed.wait_for(lambda: self.asked >= count, PATIENCE)
-
-    def __enter__(self) -> Self:
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         server = self

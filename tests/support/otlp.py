@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+
+from tests.support.answering import Answering
 
 #: Longest wait for spans, in seconds. Generous: only a defect reaches it.
 PATIENCE = 60.0
@@ -32,7 +34,7 @@ class CollectedSpan:
     attributes: dict[str, Any]
 
 
-class Collector:
+class Collector(Answering):
     """``with`` it, and give its :attr:`settings` to a process's environment."""
 
     def __init__(self) -> None:
@@ -55,23 +57,15 @@ class Collector:
             def log_message(self, *_: object) -> None:
                 """Silent."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(PATIENCE)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        super().__init__(server)
+        self._port = server.server_port
 
     @property
     def environment(self) -> dict[str, str]:
         """The SDK's own variables."""
         return {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._port}",
             "OTEL_BSP_SCHEDULE_DELAY": "50",
         }
 

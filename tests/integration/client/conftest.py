@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from sfumato import AsyncClient, Client
 from tests.integration.client.scripted import Caller, Exchange, ScriptedServer, Service
+from tests.support.answering import Answering
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +21,11 @@ def _no_config_of_ones_own(
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    with ScriptedServer(("127.0.0.1", 0), Exchange) as server:
-        server.service = Service(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    server = ScriptedServer(("127.0.0.1", 0), Exchange)
+    server.service = Service(f"http://127.0.0.1:{server.server_port}")
+    with Answering(server):
         yield server.service
         server.service.over.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(params=["blocking", "nonblocking"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +15,7 @@ from typer.testing import CliRunner
 from sfumato.adapters.models.manifest import MANIFEST
 from sfumato.bootstrap.models import STARTER
 from sfumato.cli.main import app, main
+from tests.support.answering import Answering
 from tests.support.model_files import (
     LORA,
     SD1,
@@ -278,17 +278,14 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
         folder = tmp_path / "hub"
 
     OneHub.folder.mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), OneHub) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), OneHub)
+    with Answering(httpd):
         address = f"http://127.0.0.1:{httpd.server_port}"
         # As HF_ENDPOINT sets them when the package is imported.
         monkeypatch.setattr(constants, "ENDPOINT", address)
         template = address + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield OneHub
-        httpd.shutdown()
-        thread.join()
 
 
 def test_a_model_comes_from_a_hub(hub: type[Hub], data: str, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +15,7 @@ from sfumato.adapters.models.sources import FileSource
 from sfumato.adapters.models.store import ModelStore
 from sfumato.core.errors import ModelUnusable, Unavailable
 from sfumato.core.models import ModelFile, ModelInfo, ModelLayout
+from tests.support.answering import Answering
 
 CONTENT = bytes(range(256)) * 100_000
 
@@ -46,12 +46,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with Answering(httpd):
         yield f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
-        thread.join()
 
 
 class Urls:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +10,7 @@ import pytest
 
 from sfumato.adapters.objects import ObjectImageStore
 from sfumato.core.errors import NotFound, StartupRefused, StorageFull, Unavailable
+from tests.support.answering import Answering
 
 SECRETS = {"access_key_id": "AKIA-KEY-ID", "secret_access_key": "HIDDEN-SECRET"}
 
@@ -76,13 +76,9 @@ def bucket() -> type[Bucket]:
 
 @pytest.fixture
 def endpoint(bucket: type[Bucket]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), bucket) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), bucket)
+    with Answering(server):
         yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 def bucket_at(endpoint: str, *, patience: float = 0.2) -> ObjectImageStore:

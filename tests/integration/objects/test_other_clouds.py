@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
@@ -13,6 +12,7 @@ import pytest
 
 from sfumato.adapters.objects import ObjectImageStore
 from sfumato.core.errors import StartupRefused
+from tests.support.answering import Answering
 
 _KEY = base64.b64encode(b"HIDDEN-SECRET").decode()
 
@@ -40,13 +40,9 @@ class Refusing(BaseHTTPRequestHandler):
 @pytest.fixture
 def refusing() -> Iterator[tuple[str, type[Refusing]]]:
     handler = type("FreshRefusing", (Refusing,), {})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    with Answering(server):
         yield f"http://127.0.0.1:{server.server_port}", handler
-        server.shutdown()
-        thread.join()
 
 
 def azure(endpoint: str | None = None) -> ObjectImageStore:
