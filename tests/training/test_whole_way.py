@@ -22,8 +22,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 PLAN = Plan(
-    pictures=24, held_out=6, vae=0.005, half=0.005, full=0.005, decoder=0.005,
-    vae_batch=4, half_batch=4, full_batch=4,
+    pictures=24, held_out=6, vae=0.005, text=0.005, first=0.005, second=0.005,
+    vae_batch=4, text_batch=4, batch=4,
 )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, art_folder: Path) -> Path:
 def test_the_weights_are_a_model_of_the_catalogue_and_name_all_art(trained: Path) -> None:
     model = FolderModelCatalog([], builtin=trained).get(None)
     assert model.refusal is None
-    assert (model.defaults.width, model.sizes) == (32, ((32, 32),))
+    assert (model.defaults.width, model.sizes) == (64, ((64, 64),))
     assert unknown_words(model, "a blue fox on a farm in the fog, pixel art") == []
     told = " ".join(model.attribution)
     for artist in ("Microsoft", "Google", "Twitter", "EmojiOne", "Game-icons.net"):
@@ -85,13 +85,13 @@ def test_the_judge_prints_every_gate_with_its_controls(
 
 
 def test_a_plan_is_scaled_to_the_machine_and_the_part() -> None:
-    fast = {"drawn at full size": 1_000.0, "encoded at full size": 4_000.0}
+    fast = {"drawn": 800.0}
     plan = scaled(PLAN, fast, 27.0)
     assert plan.pictures == 120_000
-    drawing = plan.pictures * (1 / 1_000 + 1 / 4_000) / 60
-    for training in (plan.vae + plan.half, plan.decoder + plan.full):
+    drawing = plan.pictures / 800 / 60
+    for training in (plan.vae + plan.text + plan.first, plan.second):
         assert 0.9 * 27 <= training + drawing <= 27
     slow = scaled(PLAN, {name: rate / 10 for name, rate in fast.items()}, 27.0)
     assert slow.pictures == pytest.approx(21_600, rel=0.01)
-    kept = ("vae_batch", "half_batch", "full_batch", "lr", "ema")
+    kept = ("vae_batch", "text_batch", "batch", "lr", "ema")
     assert all(asdict(plan)[name] == asdict(PLAN)[name] for name in kept)

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 
 from training.lora.adapters import attach, write_file
 from training.lora.pictures import Pictures, read_pictures
+from training.starter.codec import to_images
 from training.starter.common import (
     Clock,
     Every,
-    learning_rate,
     load_checkpoint,
     save_checkpoint,
+    set_learning_rate,
     step_generator,
 )
-from training.starter.latents import to_images
 
 STARTER = Path(__file__).parents[2] / "src" / "sfumato" / "weights" / "starter"
 #: Steps with less noise than this signal-to-noise ratio count less (Hang et al., 2023).
@@ -84,7 +84,7 @@ class Subject:
 
     @torch.no_grad()
     def latents(self, pictures: Pictures, chunk: int = 16) -> Tensor:
-        """(n, 4, side / 8, side / 8): each picture through the VAE, once for the whole run."""
+        """(n, channels, side / 8, side / 8): each picture through the VAE, once for the whole run."""
         factor = self.vae.config.scaling_factor
         parts = [
             self.vae.encode(to_images(pictures.pixels[at : at + chunk]).to(self.device))
@@ -151,8 +151,7 @@ def train(
         which = torch.randint(len(latents), (recipe.batch,), generator=rng)
         unsaid = torch.rand(recipe.batch, 1, generator=rng) < EMPTY
         words = torch.where(unsaid.to(subject.device), empty, ids[which])
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(clock, recipe.lr, warmup=20)
+        set_learning_rate(optimiser, clock, recipe.lr, warmup=20)
         loss = subject.loss(latents[which], words, rng)
         optimiser.zero_grad()
         loss.backward()

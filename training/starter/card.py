@@ -20,34 +20,31 @@ a small closed world, trained from nothing on a CPU, and no substitute for a rea
 ## What it was taught
 
 - **Places**: {places}.
-- **Times of day**: {times}.
-- **Objects**: {objects}.
+- **Times of day and weathers**: {times}.
+- **Styles**: {styles}. **Colours** of objects: {colours}.
+- **{count} objects**: {objects}.
 
-Places and times it draws as asked. **Objects it does not**: an object word gives a coloured blob
-where the object would stand, and the judge below names it rightly in {object_percent:.0f} of 100 pictures.
-That takes many times more training than a CPU gave.
-
-`vocabulary` in `sfumato.json` lists every word its captions used. Pictures are flat
-illustrations of 128 x 128 pixels. "a beautiful beach at
-sunset", "a clear night sky" and "a forest in the early morning" are the kind of prompt it does best.
+`vocabulary` in `sfumato.json` lists every word its captions used, synonyms too. Pictures are flat
+illustrations of {size} x {size} pixels with one object in the lower middle. "a fox in the snow at dawn",
+"an astronaut on a beach at night" and "a castle in the mountains under a purple sky" are the kind of
+prompt it does best.
 
 ## What it can't do
 
-- Other words. They don't change the picture in any way that makes sense.
-- Photographs, faces, text, counting, colours on request, two objects, who does what to whom.
-- Fine detail. A picture is 16 x 16 latents, and the VAE that turns them into pixels is small:
-  edges are soft.
+- Other words. They don't change the picture in any way that makes sense; a job names them.
+- Photographs, faces, text, counting, two objects, who does what to whom.
+- Variety of an object: it saw one drawing of each, in one size, so that few pictures would teach it.
 - Plurals are in the vocabulary so that the page doesn't call them unknown, but captions only
   ever showed one of each thing.
-- Words such as "beautiful", "large", "cute" and "cartoon" were in captions at random. They are
-  harmless and do nothing.
-- Other sizes than 128 x 128.
+- Words such as "beautiful", "large" and "cute" were in captions at random. They are harmless and do
+  nothing.
+- Other sizes than {size} x {size}: other requests are drawn at this size and resampled.
 
 ## How well prompts steer it
 
 {n} pictures of combinations of place, time and object that training **never showed** (one in ten
 is held out, by a hash), {steps} steps, guidance {guidance}, through diffusers' own pipeline
-(`make judge-starter`). A small CNN trained on real renders names what it sees.
+(`make judge-starter`). A small CNN trained on real renders names what it sees, at {side} pixels a side.
 
 {table}
 
@@ -63,25 +60,26 @@ The first 64 of the pictures:
 ![Contact sheet](../../../../training/starter/contact-sheet.png)
 
 The judge shares its renderer with the training data. It measures steering inside this world,
-and neither beauty nor how the model would do on anything else. Time is not scored in space,
-where captions never name it. `judge.json` has the same numbers.
+and neither beauty nor how the model would do on anything else. Time is not scored in space and
+under water, where captions never name it. `judge.json` has the same numbers.
 
 ## How it was made
 
 | part | size | training |
 |---|---|---|
-| VAE, f8, 4 latent channels | {vae:.1f} M | {vae_minutes:.0f} minutes, 64 px crops, L1 and edges{tuned} |
-| UNet, three levels | {unet:.1f} M | with the text encoder: {pictures:,} picture views, {minutes:.0f} minutes |
-| CLIP text encoder, own BPE | {text:.1f} M | together with the UNet, from nothing |
+| latents, f8, 8 channels | - | principal components of 8 x 8 patches, not trained |
+| CLIP text encoder, own BPE | {text:.1f} M | {text_time}: to say on its last 16 tokens what 4 x 4 regions look like |
+| UNet, four levels | {unet:.1f} M | {pictures:,} picture views, {time}, the text encoder with it |
+| VAE | {vae:.1f} M | {vae_time}: to draw the latents, and to find them |
 
-Two shared CPU cores, bf16 autocast. v-prediction, zero terminal SNR, trailing timesteps,
+Two shared CPU cores. v-prediction, zero terminal SNR, trailing timesteps,
 DPM++ 2M. 10 % of the captions were empty, for guidance. `training/starter` holds the code and
 the exact commands.
 
 ## Data and licences
 
 All training pictures were composed by `training/starter/render.py`: backgrounds are drawn by
-that program, objects are emoji art under MIT and one icon under CC BY 3.0 (see
+that program, objects are emoji art under MIT and some icons under CC BY 3.0 (see
 `ATTRIBUTION.md`). No photograph, no scraped picture, no person's caption, no share-alike art
 and no pretrained weights were used. The weights are under Apache-2.0 like the rest of Sfumato.
 """
@@ -112,17 +110,15 @@ def table(report: dict[str, Any]) -> str:
 
 def card(work: Path, folder: Path, report: dict[str, Any]) -> str:
     """The card's text, from the checkpoints and the judge's report."""
-    run = load_checkpoint(work / "diffusion.pt")
-    vae = load_checkpoint(work / "vae.pt")
-    tuned = load_checkpoint(work / "vae-tuned.pt")
+    run, text, vae = (load_checkpoint(work / f"{name}.pt") for name in ("diffusion", "text", "vae"))
     if run is None or vae is None:
         raise FileNotFoundError(f"no finished run in {work}")
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) / 1e6
-    world = json.loads((folder / "sfumato.json").read_text(encoding="utf-8"))["world"]
-    more = f"; {tuned['clock']['spent'] / 60:.0f} more for the decoder alone" if tuned else ""
+    manifest = json.loads((folder / "sfumato.json").read_text(encoding="utf-8"))
+    world = manifest["world"]
     return CARD.format(
-        **{key: report[key] for key in ("n", "steps", "guidance")},
-        object_percent=100 * report["object"],
+        **{key: report[key] for key in ("n", "steps", "guidance", "side")},
+        size=manifest["defaults"]["width"],
         table=table(report),
         p=report["paraphrases_of"],
         y=report["copying"],
@@ -130,15 +126,24 @@ def card(work: Path, folder: Path, report: dict[str, Any]) -> str:
         megabytes=size,
         places=", ".join(world["places"]),
         times=", ".join(world["times"]),
+        styles=", ".join(world["styles"]),
+        colours=", ".join(world["colours"]),
+        count=len(world["objects"]),
         objects=", ".join(world["objects"]),
         vae=megaparams(vae["vae"]),
-        vae_minutes=vae["clock"]["spent"] / 60,
-        tuned=more,
+        vae_time=_time(vae),
         unet=megaparams(run["ema"], "unet."),
-        text=megaparams(run["ema"], "text_encoder."),
+        text=megaparams(run["ema"], "planner.text_encoder."),
+        text_time=_time(text),
         pictures=int(run["pictures"]),
-        minutes=run["clock"]["spent"] / 60,
+        time=_time(run),
     )
+
+
+def _time(state: dict[str, Any] | None) -> str:
+    """How long a part was trained; what was handed over was trained elsewhere."""
+    clock = (state or {}).get("clock")
+    return f"{clock['spent'] / 60:.0f} minutes" if clock else "as handed over"
 
 
 def main() -> None:

@@ -60,9 +60,23 @@ def learning_rate(clock: Clock, peak: float, *, warmup: int, floor: float = 0.02
     return peak * min(1.0, (clock.step + 1) / warmup) * (floor + (1 - floor) * cosine)
 
 
+def set_learning_rate(
+    optimiser: torch.optim.Optimizer, clock: Clock, peak: float, *, warmup: int
+) -> None:
+    """Give the next step its :func:`learning_rate`."""
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(clock, peak, warmup=warmup)
+
+
 def step_generator(seed: int, step: int, device: str = "cpu") -> torch.Generator:
     """All randomness of one step. It depends on the step alone, so resuming needs no state."""
     return torch.Generator(device).manual_seed(seed * 1_000_003 + step)
+
+
+def computes_in_half(device: str) -> bool:
+    """Whether bfloat16 is faster than float32 on ``device``; without its instructions, 100 times slower."""
+    cpu_has = torch.backends.cpu.get_cpu_capability() in ("AVX512", "AMX")
+    return torch.device(device).type != "cpu" or cpu_has
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

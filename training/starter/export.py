@@ -19,10 +19,9 @@ from training.starter import attribution
 from training.starter.art import CACHE
 from training.starter.captions import vocabulary
 from training.starter.common import load_checkpoint
-from training.starter.latents import load_vae
 from training.starter.models import RELEASE, SHAPES, Shape, make_scheduler, make_vae
 from training.starter.render import sets_of
-from training.starter.tokens import load_tokenizer, train_tokenizer
+from training.starter.tokens import load_tokenizer, tokenizer_of
 from training.starter.train import Denoiser, make_denoiser
 from training.starter.world import WORLD
 
@@ -34,16 +33,15 @@ def load_parts(
 ) -> tuple[AutoencoderKL, Denoiser, Path]:
     """VAE, denoiser and tokenizer folder from ``work``; what is not trained yet is fresh."""
     folder = work / "tokenizer"
-    has_words = (folder / "merges.txt").exists()
-    tokenizer = load_tokenizer(folder) if has_words else train_tokenizer(folder)
-    model = make_denoiser(tokenizer, shape)
+    model = make_denoiser(tokenizer_of(folder), shape)
     state = load_checkpoint(work / "diffusion.pt")
     if state:
         model.load_state_dict(state["ema" if averaged else "model"])
         print(f"diffusion at step {int(state['clock']['step'])}")
-    names = ("vae-tuned.pt", "vae-final.pt", "vae.pt")
-    trained = [work / name for name in names if (work / name).exists()]
-    vae = load_vae(trained[0], shape=shape) if trained else make_vae(shape)
+    vae, drawn = make_vae(shape), load_checkpoint(work / "vae.pt")
+    if drawn:
+        vae.load_state_dict(drawn["vae"])
+    vae.register_to_config(scaling_factor=1.0)
     return vae.eval(), model.eval(), folder
 
 
@@ -79,8 +77,8 @@ def manifest(sets: Sequence[str], size: int) -> dict[str, object]:
         "defaults": {
             "width": size,
             "height": size,
-            "num_inference_steps": 12,
-            "guidance_scale": 3.5,
+            "num_inference_steps": 10,
+            "guidance_scale": 3.0,
             "sampler": "dpmpp_2m",
         },
         "world": WORLD.classes(),

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from training.starter import gates
 from training.starter.art import CACHE
 from training.starter.captions import caption, plain_caption
+from training.starter.codec import to_images
 from training.starter.export import WEIGHTS
 from training.starter.judge_model import SIDE, Judge, accuracy, load_or_train, opinions
-from training.starter.latents import to_images
 from training.starter.paraphrases import judged
 from training.starter.render import combination_scenes, read_set, training_scenes, write_set
 from training.starter.sheets import sheet
@@ -189,7 +189,7 @@ class Trial:
             for name, found in judge.classes.items()
         } | {"retrieval": round(1 / len(first), 4)}
         report |= {"n": len(scenes), "steps": self.steps, "guidance": self.guidance}
-        report |= {"objects": len(self.world.things), "retrieval_n": len(first)}
+        report |= {"side": args.side, "objects": len(self.world.things), "retrieval_n": len(first)}
         report["seconds_each_batched"] = round(seconds, 3)
 
         wishes = judged(self.world)
@@ -251,7 +251,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--vae-ceiling", type=int, default=300)
     parser.add_argument("--copies", type=int, default=200, help="pictures looked at for copying")
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--side", type=int, default=SIDE, help="what the judge sees; 64 on a GPU")
+    parser.add_argument("--side", type=int, default=SIDE, help="what the judge sees")
     parser.add_argument("--steps", type=int, default=0, help="0: the model's own")
     parser.add_argument("--guidance", type=float, default=0.0, help="0: the model's own")
     parser.add_argument("--seed", type=int, default=1000)

@@ -16,9 +16,9 @@ from training.starter.common import step_generator
 from training.starter.words import LIGHT_OF
 from training.starter.world import NONE, PLAIN, WORLD, Scene, World
 
-#: Pictures are averaged down to this side: detail a person would not miss should not decide. More
-#: objects than a few dozen need twice as much.
-SIDE = 32
+#: Pictures are averaged down to this side: detail a person would not miss should not decide. A few
+#: dozen objects are told apart at half of it, some hundred are not.
+SIDE = 64
 #: Steps of the three strides.
 _SHRINK = 8
 

@@ -49,18 +49,18 @@ def draw(scene: Scene, art: Art, size: int = 128) -> NDArray[np.uint8]:
 def _place_sprite(image: Image.Image, scene: Scene, art: Art, rng: random.Random) -> None:
     """Paste the object into ``image``, tinted by the light, its feet near the lower edge."""
     size = image.width
-    share = rng.uniform(0.62, 0.78) if scene.place == PLAIN else rng.uniform(0.46, 0.58)
+    share = rng.uniform(0.64, 0.72) if scene.place == PLAIN else rng.uniform(0.56, 0.64)
     # Few distinct sizes, so that the sprite cache holds them all.
     sprite = art.sprite(scene.thing, rng.randrange(16), round(share * 16) * size // 16)
     if scene.colour:
         sprite = dyed(sprite, scene.colour)
     if scene.place != PLAIN:
         sprite = _tinted(sprite, scenery.LIGHTS[scene.time].tint)
-    x = rng.uniform(0.36, 0.64) * size - sprite.width / 2
+    x = rng.uniform(0.46, 0.54) * size - sprite.width / 2
     if scene.place in _FLOATING:
-        y = rng.uniform(0.46, 0.56) * size - sprite.height / 2
+        y = rng.uniform(0.48, 0.54) * size - sprite.height / 2
     else:
-        y = rng.uniform(0.86, 0.95) * size - sprite.height
+        y = rng.uniform(0.90, 0.94) * size - sprite.height
     image.alpha_composite(sprite, (max(0, round(x)), max(0, round(y))))
 
 

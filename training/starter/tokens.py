@@ -57,6 +57,13 @@ def train_tokenizer(folder: Path, *, captions: int = 20_000, seed: int = 0) -> C
     return load_tokenizer(folder)
 
 
+def tokenizer_of(folder: Path, *, seed: int = 0) -> CLIPTokenizer:
+    """The tokenizer kept in ``folder``, trained and kept there the first time."""
+    if (folder / "merges.txt").exists():
+        return load_tokenizer(folder)
+    return train_tokenizer(folder, seed=seed)
+
+
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
     """The tokenizer whose two files are in ``folder``."""
     return CLIPTokenizer(

@@ -1,8 +1,12 @@
-"""Train UNet and text encoder together: ``python -m training.starter.train --minutes 70``."""
+"""Train the UNet: ``python -m training.starter.train --minutes 70``.
+
+The text encoder comes from :mod:`.train_text` and learns on with it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,54 +16,79 @@ import torch.distributed as dist
 from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from training.starter.addressing import Addressing
+from training.starter.codec import encode_set
 from training.starter.common import (
     Clock,
     Every,
-    learning_rate,
+    computes_in_half,
     load_checkpoint,
     save_checkpoint,
+    set_learning_rate,
     step_generator,
     training_parser,
 )
-from training.starter.latents import encode_set
 from training.starter.models import (
     RELEASE,
     SHAPES,
     Shape,
     make_scheduler,
-    make_text_encoder,
     make_unet,
 )
 from training.starter.render import read_set
-from training.starter.tokens import train_tokenizer
+from training.starter.tokens import tokenizer_of
+from training.starter.train_text import Planner, make_planner, plan_loss, square_error
 from training.starter.views import Views, token_table
 from training.starter.world import Scene
 
 #: Steps with less noise than this signal-to-noise ratio count less: they only polish.
 SNR_CAP = 5.0
+#: What the text encoder's own plan counts: it goes on with what :mod:`.train_text` began.
+_PLAN = 0.5
+#: What attention to a wrong region's token counts.
+_ADDRESSES = 0.05
+#: Above 0.5, more steps of the schedule's noisy end are seen, where a picture is laid out.
+_NOISY = 0.6
+#: Steps that each process takes by itself.
+_SHARED_EVERY = 4
 
 
 class Denoiser(nn.Module):
-    """Text encoder and UNet as one module: token ids and noisy latents to velocity."""
+    """Text encoder, its reader and UNet as one module: token ids and noisy latents to velocity."""
 
-    def __init__(self, unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> None:
+    def __init__(self, unet: UNet2DConditionModel, planner: Planner) -> None:
         super().__init__()
         self.unet = unet
-        self.text_encoder = text_encoder
+        self.planner = planner
+        self.addressing = Addressing(unet)
 
-    def forward(self, noisy: Tensor, steps: Tensor, ids: Tensor) -> Tensor:
-        """(n, 4, h, w), (n,), (n, tokens) to (n, 4, h, w)."""
+    @property
+    def text_encoder(self) -> CLIPTextModel:
+        return self.planner.text_encoder
+
+    def forward(self, noisy: Tensor, steps: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, c, h, w), (n,), (n, tokens) to the velocity and the plan, (n, c, h, w) each."""
         text = self.text_encoder(ids).last_hidden_state
         velocity: Tensor = self.unet(noisy, steps, text, return_dict=False)[0]
-        return velocity
+        return velocity, self.planner.read(text)
 
 
 def make_denoiser(tokenizer: CLIPTokenizer, shape: Shape = RELEASE) -> Denoiser:
-    """Both networks, freshly initialised from torch's global generator."""
-    ends = tokenizer.bos_token_id, tokenizer.eos_token_id
-    return Denoiser(make_unet(shape), make_text_encoder(len(tokenizer), *ends, shape))
+    """All networks, freshly initialised from torch's global generator."""
+    return Denoiser(make_unet(shape), make_planner(tokenizer, shape))
+
+
+def begin(model: Denoiser, start: Path | None, text: Path | None) -> None:
+    """Load all weights from ``start``, or those of the text encoder from ``text``, if there are any."""
+    begun = load_checkpoint(start) if start else None
+    taught = load_checkpoint(text) if text else None
+    if begun:
+        model.load_state_dict(begun["model"])
+    elif taught:
+        model.planner.load_state_dict(taught["planner"])
 
 
 def velocity_loss(
@@ -82,15 +111,25 @@ def velocity_loss(
     # One step from each n-th of the schedule: the same expectation, less variance.
     device = latents.device
     places = (torch.arange(n, device=device) + torch.rand(n, generator=rng, device=device)) / n
+    places = places ** (1 / _NOISY - 1)
     steps = (places * len(alphas)).long().clamp(max=len(alphas) - 1)
     noise = torch.randn(latents.shape, generator=rng, device=device)
     alpha = alphas[steps].view(-1, 1, 1, 1)
     signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
-    with torch.autocast(latents.device.type, torch.bfloat16, enabled=autocast):
-        output = model(signal * latents + sigma * noise, steps, ids)
-    error = (output.float() - (signal * noise - sigma * latents)).square().mean(dim=(1, 2, 3))
+    with (
+        torch.autocast(latents.device.type, torch.bfloat16, enabled=autocast),
+        attention_of(latents.device.type),
+    ):
+        output, plan = model(signal * latents + sigma * noise, steps, ids)
+    error = square_error(output, signal * noise - sigma * latents)
     inverse = (1 - alpha).flatten()  # 1 / (snr + 1)
-    return (error * (SNR_CAP * inverse).clamp(max=1.0)).mean()
+    polish = (SNR_CAP * inverse).clamp(max=1.0)
+    return (error * polish).mean() + _PLAN * plan_loss(plan, latents)
+
+
+def attention_of(device: str) -> AbstractContextManager[None]:
+    """Attention by plain products on a CPU: its fused kernel's way back takes a sixth of a step."""
+    return sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
 
 
 class Ema:
@@ -110,29 +149,30 @@ class Ema:
         )
 
 
-def share_clock(clock: Clock) -> None:
-    """Take rank 0's time, so that all processes have one learning rate and stop together."""
-    if not dist.is_initialized():
+def share(model: nn.Module, clock: Clock) -> None:
+    """Average the weights over the processes of a ``torchrun`` (on the CPU), and take rank 0's time.
+
+    On a busy machine two processes of one thread each are twice as fast as one of two threads: those wait
+    for each other at each of a step's thousand small operations. To share every gradient would
+    take a third of a step; weights that are averaged after some steps of each learn as well
+    (Stich, 2019: local SGD).
+    """
+    if not dist.is_initialized() or clock.step % _SHARED_EVERY:
         return
     spent = torch.tensor([clock.spent], dtype=torch.float64)
     dist.broadcast(spent, 0)
     clock.spent = spent.item()
-
-
-def share_gradients(model: nn.Module) -> None:
-    """Average gradients over the processes of a ``torchrun`` (on the CPU).
-
-    On a busy machine two processes of one thread each are twice as fast as one of two threads:
-    those wait for each other at each of a step's thousand small operations.
-    """
-    if not dist.is_initialized():
-        return
-    gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    flat = torch.cat([g.flatten() for g in gradients])
+    weights = [p.detach() for p in model.parameters()]
+    flat = torch.cat([w.flatten() for w in weights])
     dist.all_reduce(flat)
-    parts = (flat / dist.get_world_size()).split([g.numel() for g in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
+    parts = flat.div_(dist.get_world_size()).split([w.numel() for w in weights])
+    for weight, part in zip(weights, parts, strict=True):
+        weight.copy_(part.view_as(weight))
+
+
+def goes_on(clock: Clock) -> bool:
+    """Whether there is a next step. Processes ask their clocks where these agree, so that all end at once."""
+    return clock.runs or (dist.is_initialized() and clock.step % _SHARED_EVERY != 0)
 
 
 def train(
@@ -149,9 +189,9 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     save_every: float = 90.0,
-    autocast: bool = True,
     compiled: bool = False,
     start: Path | None = None,
+    text: Path | None = None,
     tokens: Path | None = None,
     shape: Shape = RELEASE,
 ) -> Ema:
@@ -159,16 +199,15 @@ def train(
 
     Args:
         start: weights to begin with, of an earlier part; None: from nothing.
+        text: what ``train_text`` made, where there is no ``start``.
         tokens: where the captions' tokens are kept.
     """
     torch.manual_seed(seed)
     model = make_denoiser(tokenizer, shape).to(device).train()
+    begin(model, start, text)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
     )
-    begun = load_checkpoint(start, device) if start else None
-    if begun:
-        model.load_state_dict(begun["model"])
     ema = Ema(model, ema_decay)
     state, pictures = load_checkpoint(checkpoint, device), 0
     if state:
@@ -187,31 +226,35 @@ def train(
         if rank == 0:
             save_checkpoint(checkpoint, parts)
 
+    autocast = computes_in_half(device)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     save_due, log_due, losses = Every(save_every), Every(30), []
-    while clock.runs:
+    while goes_on(clock):
         rng = step_generator(seed + 101 * rank, clock.step, device)
         clean, ids = views.some(batch, rng)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(clock, lr, warmup=warmup)
+        set_learning_rate(optimiser, clock, lr, warmup=warmup)
         loss = velocity_loss(run, clean, ids, alphas, rng, autocast=autocast)
+        astray = model.addressing.loss()
+        loss = loss + _ADDRESSES * astray
         optimiser.zero_grad()
         loss.backward()
-        share_gradients(model)
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         # A CPU's bfloat16 kernels answer NaN now and then, for networks of few numbers; one such step
         # would be the end of every weight.
         if norm.isfinite():
             optimiser.step()
         clock.tick()
-        share_clock(clock)
+        share(model, clock)
         ema.update(model, clock.step)
         pictures += batch * world
         losses.append(loss.detach())
         if rank == 0 and log_due():
             mean = torch.stack(losses).mean().item()
             rate = pictures / clock.spent
-            print(f"{clock.step} {clock.spent:.0f}s loss {mean:.4f} {rate:.0f}/s", flush=True)
+            print(
+                f"{clock.step} {clock.spent:.0f}s loss {mean:.4f} astray {astray:.3f} {rate:.0f}/s",
+                flush=True,
+            )
             losses = []
         if save_due():
             save()
@@ -223,7 +266,7 @@ def main() -> None:
     parser = training_parser(__doc__)
     parser.set_defaults(save_every=90.0)
     parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--pictures", type=int, help="the first so many; encoding takes time")
+    parser.add_argument("--pictures", type=int, help="the first so many")
     parser.add_argument("--compile", action="store_true", help="worth it on a GPU")
     args = parser.parse_args()
     if args.threads:
@@ -232,12 +275,12 @@ def main() -> None:
         dist.init_process_group("gloo")
     shape = SHAPES[args.shape]
     pixels, scenes = read_set(args.work / "train", args.size or shape.size)
-    pixels, scenes = pixels[: args.pictures], scenes[: args.pictures]
-    latents = encode_set(args.work, pixels, device=args.device, shape=shape)
+    scenes = scenes[: args.pictures]
+    latents = encode_set(args.work, pixels)[: args.pictures]
     train(
         latents,
         scenes,
-        train_tokenizer(args.work / "tokenizer", seed=args.seed),
+        tokenizer_of(args.work / "tokenizer", seed=args.seed),
         args.work / "diffusion.pt",
         Clock(args.steps, args.minutes),
         batch=args.batch,
@@ -247,6 +290,8 @@ def main() -> None:
         device=args.device,
         save_every=args.save_every,
         compiled=args.compile,
+        start=args.work / "start.pt",
+        text=args.work / "text.pt",
         tokens=args.work / "tokens.npy",
         shape=shape,
     )

@@ -154,47 +154,47 @@ dwarf=game-icons:dwarf-face/dwarves, car|automobile=automobile, bus, train|locom
 sailboat|boat, rocket|spaceship, balloon, tent, snowman/snowmen, ghost, cactus/cacti, mushroom
 sunflower, apple=red-apple
 
-tiger, leopard, monkey|ape, gorilla, zebra, giraffe, camel, llama, kangaroo, koala, panda, wolf/wolves
-raccoon, deer|stag/deer, moose|elk/moose, bison, goat, ram, hippo|hippopotamus=hippopotamus
-rhinoceros|rhino/rhinos, mouse/mice, rat, hamster, squirrel|chipmunk=chipmunk, hedgehog, bat, beaver
-otter, skunk, sloth, badger, polar bear, boar, donkey, ox/oxen, mammoth, chicken|hen, rooster
-chick=front-facing-baby-chick, eagle|hawk, swan, flamingo, peacock, parrot, dove|pigeon, turkey, goose/geese
-crocodile|alligator, lizard, snake, dinosaur|sauropod=sauropod, tyrannosaurus=t-rex, dolphin, shark, fish/fish
-goldfish=tropical-fish/goldfish, blowfish/blowfish, crab, lobster, shrimp, squid, jellyfish/jellyfish, snail, bee=honeybee
-ladybird|ladybug=lady-beetle, beetle, ant, spider, scorpion, caterpillar=bug, worm, phoenix=phoenix-bird
-poodle, seal
+tiger, monkey|ape, zebra, giraffe, camel, llama, kangaroo, koala, panda, wolf/wolves
+raccoon, deer|stag/deer, moose|elk/moose, goat, hippo|hippopotamus=hippopotamus
+rhinoceros|rhino/rhinos, mouse/mice, hamster, squirrel|chipmunk=chipmunk, hedgehog, bat
+polar bear, chicken|hen, rooster
+eagle|hawk, swan, flamingo, peacock, parrot
+crocodile|alligator, snake, dinosaur|sauropod=sauropod, tyrannosaurus=t-rex, dolphin, shark, fish/fish
+goldfish=tropical-fish/goldfish, crab, lobster, jellyfish/jellyfish, snail, bee=honeybee
+ladybird|ladybug=lady-beetle, spider
 
-pine tree|fir=evergreen-tree, christmas tree, rose, tulip, hibiscus, cherry blossom, lotus
-clover=four-leaf-clover, maple leaf/maple leaves, potted plant, bouquet
-pear, tangerine|mandarin, lemon, banana, pineapple, strawberry, cherry=cherries/cherries, grape=grapes/grapes, watermelon
-peach, mango, coconut, kiwi=kiwi-fruit, tomato/tomatoes, carrot, corn|maize=ear-of-corn/corn, eggplant|aubergine
-pepper=bell-pepper, broccoli, onion, potato/potatoes, cucumber, avocado, garlic
-bread|loaf, croissant, pretzel, cheese=cheese-wedge, hamburger|burger, pizza, hot dog, sandwich, taco, egg
-pancake=pancakes, waffle, cake=birthday-cake, cupcake, cookie|biscuit, doughnut|donut, ice cream|sundae=ice-cream
-lollipop, chocolate=chocolate-bar, popcorn, sushi=sushi/sushi, coffee=hot-beverage, teapot, wine=wine-glass
-beer=beer-mug, honey=honey-pot
 
-bicycle|bike, motorcycle|motorbike, scooter=motor-scooter, taxi|cab, truck|lorry=delivery-truck, tractor
-ambulance, fire engine|fire truck, police car, race car=racing-car, van=minibus, tram|streetcar=tram-car
-helicopter, airplane|aeroplane|plane, ship|ocean liner=passenger-ship, speedboat, canoe|kayak, ferry
-flying saucer|ufo, satellite, parachute, skateboard, sled|sledge, anchor, trolley=trolleybus
-church|chapel, mosque, pagoda=japanese-castle, temple=classical-building, hospital, school, factory, hut|cabin
-skyscraper=office-building, tower=tokyo-tower, ferris wheel, roller coaster, carousel=carousel-horse, fountain
+pine tree|fir=evergreen-tree, christmas tree, rose, tulip, cherry blossom
+clover=four-leaf-clover, maple leaf/maple leaves, potted plant
+pear, lemon, banana, pineapple, strawberry, cherry=cherries/cherries, grape=grapes/grapes, watermelon
+peach, tomato/tomatoes, carrot, eggplant|aubergine
+broccoli, avocado
+bread|loaf, cheese=cheese-wedge, hamburger|burger, pizza, hot dog, sandwich, egg
+pancake=pancakes, cake=birthday-cake, cupcake, doughnut|donut, ice cream|sundae=ice-cream
+popcorn, coffee=hot-beverage, teapot
+
+
+bicycle|bike, motorcycle|motorbike, taxi|cab, truck|lorry=delivery-truck, tractor
+ambulance, fire engine|fire truck, police car, race car=racing-car
+helicopter, airplane|aeroplane|plane, ship|ocean liner=passenger-ship
+flying saucer|ufo
+church|chapel, pagoda=japanese-castle, temple=classical-building, hospital, school
+skyscraper=office-building, ferris wheel, roller coaster, carousel=carousel-horse, fountain
 statue=statue-of-liberty, volcano, island=desert-island, lighthouse=game-icons:lighthouse
 windmill=game-icons:windmill, pyramid=game-icons:egyptian-pyramids, igloo=game-icons:igloo, knight=game-icons:mounted-knight
 pirate ship=game-icons:galleon, mermaid=game-icons:mermaid, viking=game-icons:viking-head
 
 moon=crescent-moon, star, planet|saturn=ringed-planet, comet, earth|globe=globe-showing-europe-africa
 rainbow, cloud, snowflake, fire|flame, tornado
-umbrella, chair, bed, sofa|couch=couch-and-lamp, door, candle, lantern=red-paper-lantern, lamp|light bulb=light-bulb
-clock|alarm clock=alarm-clock, hourglass=hourglass-done, key=old-key, bell, book|books=books, pencil, crayon, brush=paintbrush
-camera, television|tv, computer|laptop=laptop, telephone|phone=telephone, radio, telescope, microscope
-guitar, violin, trumpet, drum, piano=musical-keyboard, saxophone, hammer, axe, sword=dagger, shield, bow=bow-and-arrow
-crown, gem|diamond=gem-stone, ring, trophy, gift|present=wrapped-gift, teddy bear|teddy, kite, ball|football=soccer-ball
-basketball, hat|top hat=top-hat, shoe|sneaker=running-shoe, boot=hiking-boot, dress, glasses/glasses, backpack, pumpkin=jack-o-lantern
-heart=red-heart, bomb, magnet, bone, skull, alien, monster|ogre=ogre, goblin, troll, clown=clown-face
-princess, prince, santa|santa claus=santa-claus, vampire=person-vampire, zombie=person-zombie, fairy|pixie=person-fairy, elf=person-elf/elves
-ninja, witch|sorceress=game-icons:witch-flight, genie=person-genie
+umbrella, chair, bed, candle, lamp|light bulb=light-bulb
+clock|alarm clock=alarm-clock, key=old-key, bell, book|books=books, pencil
+camera, computer|laptop=laptop, telephone|phone=telephone, telescope
+guitar, violin, trumpet, drum, piano=musical-keyboard, hammer, axe, sword=dagger
+crown, gem|diamond=gem-stone, trophy, gift|present=wrapped-gift, teddy bear|teddy, ball|football=soccer-ball
+hat|top hat=top-hat, shoe|sneaker=running-shoe, pumpkin=jack-o-lantern
+heart=red-heart, bomb, skull, alien, monster|ogre=ogre
+princess, santa|santa claus=santa-claus, vampire=person-vampire, fairy|pixie=person-fairy
+ninja, witch|sorceress=game-icons:witch-flight
 """
 
 

@@ -149,9 +149,9 @@ def sample_scene(
     world: World = WORLD,
     *,
     empty: float = 0.08,
-    plain: float = 0.12,
-    styled: float = 0.2,
-    coloured: float = 0.15,
+    plain: float = 0.08,
+    styled: float = 0.15,
+    coloured: float = 0.12,
 ) -> Scene:
     """Draw a training scene.
 
