@@ -12,6 +12,7 @@ from sfumato.core.errors import NotFound, SfumatoError
 from sfumato.core.ports import Clock, JobCounts, JobStore, WorkerExit, WorkerPool
 from sfumato.core.runtimes import Runtime
 from sfumato.services.recovery import Recovery
+from sfumato.services.shared_answers import SharedAnswers
 from sfumato.services.watching import JobWatcher
 
 log = logging.getLogger(__name__)
@@ -66,8 +67,7 @@ class Scaling:
         self._store = store
         self._runtimes = {runtime.name: runtime for runtime in runtimes}
         self._clock = clock
-        self._max_age = max_age
-        self._counted: dict[str, tuple[float, asyncio.Task[JobCounts]]] = {}
+        self._counts = SharedAnswers(self._count, clock=clock, max_age=max_age)
 
     def check(self, name: str) -> Runtime:
         """The runtime of that name. Raises ``NotFound``."""
@@ -79,7 +79,8 @@ class Scaling:
     async def of(self, name: str) -> ScalingSignal:
         """Raises ``NotFound``."""
         runtime = self.check(name)
-        counts = await self._counts(name)
+        # Shielded: a caller that leaves must not take the answer from the others.
+        counts = await asyncio.shield(self._counts.of(name).answer)
         oldest = counts.oldest_queued_at
         # A service that starts no workers leaves their limit to whoever does.
         desired = desired_workers(counts, runtime) if runtime.max_workers else _workers_for(counts)
@@ -90,14 +91,8 @@ class Scaling:
             oldest_seconds=0.0 if oldest is None else max(0.0, self._clock.now() - oldest),
         )
 
-    async def _counts(self, name: str) -> JobCounts:
-        now = self._clock.monotonic()
-        counted_at, counting = self._counted.get(name, (-math.inf, None))
-        if counting is None or now - counted_at > self._max_age:
-            counting = asyncio.create_task(self._store.counts(name))
-            self._counted[name] = now, counting
-        # Shielded: a caller that leaves must not take the answer from the others.
-        return await asyncio.shield(counting)
+    async def _count(self, name: str) -> JobCounts:
+        return await self._store.counts(name)
 
 
 @dataclass(slots=True)

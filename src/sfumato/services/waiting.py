@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Sequence
 
 from sfumato.core.errors import SfumatoError
 from sfumato.core.ports import Clock, ClusterView, PodState, WorkerPod
+from sfumato.services.shared_answers import SharedAnswers
 
 log = logging.getLogger(__name__)
 
@@ -119,21 +119,17 @@ class ClusterReasons:
         self._clock = clock
         self._max_age = max_age
         self._patience = patience
-        self._asked: dict[str, tuple[float, asyncio.Task[str | None]]] = {}
+        self._answers = SharedAnswers(self._ask, clock=clock, max_age=max_age)
         self._complained = False
 
     async def why_waiting(self, runtime: str) -> str | None:
         """Why no worker of a runtime takes its next job; None: one does, or nothing is known."""
-        now = self._clock.monotonic()
-        asked_at, asking = self._asked.get(runtime, (-math.inf, None))
-        if asking is None or now - asked_at > self._max_age:
-            asking = asyncio.create_task(self._ask(runtime), name=f"cluster-{runtime}")
-            asked_at = now
-            self._asked[runtime] = asked_at, asking
+        asked = self._answers.of(runtime)
         # Not cancelled with its first caller: others wait for the same answer. A list of many jobs
         # waits for it once.
-        await asyncio.wait((asking,), timeout=max(0.0, asked_at + self._patience - now))
-        return asking.result() if asking.done() else None
+        left = asked.at + self._patience - self._clock.monotonic()
+        await asyncio.wait((asked.answer,), timeout=max(0.0, left))
+        return asked.answer.result() if asked.answer.done() else None
 
     async def _ask(self, runtime: str) -> str | None:
         try:
