@@ -117,7 +117,7 @@ def test_the_terminal_step_has_no_signal_and_still_counts() -> None:
 
     rng = torch.Generator().manual_seed(0)
     last = alphas[-1:].expand(1000)
-    loss = train_module.velocity_loss(model, latents, ids, last, rng, autocast=False)
+    loss = train_module.velocity_loss(model, latents, ids, last, rng, half=False)
     assert loss == pytest.approx(1.0, abs=1e-3)
 
 

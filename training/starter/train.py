@@ -6,7 +6,6 @@ The text encoder comes from :mod:`.train_text` and learns on with it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import torch.distributed as dist
 from diffusers import UNet2DConditionModel
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from training.starter.addressing import Addressing
@@ -26,6 +24,7 @@ from training.starter.common import (
     Every,
     computes_in_half,
     load_checkpoint,
+    quick_kernels,
     save_checkpoint,
     set_learning_rate,
     step_generator,
@@ -98,7 +97,7 @@ def velocity_loss(
     alphas: Tensor,
     rng: torch.Generator,
     *,
-    autocast: bool,
+    half: bool,
 ) -> Tensor:
     """Weighted v-prediction error of one batch. ``alphas`` is the cumulative product, (1000,).
 
@@ -116,20 +115,12 @@ def velocity_loss(
     noise = torch.randn(latents.shape, generator=rng, device=device)
     alpha = alphas[steps].view(-1, 1, 1, 1)
     signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
-    with (
-        torch.autocast(latents.device.type, torch.bfloat16, enabled=autocast),
-        attention_of(latents.device.type),
-    ):
+    with quick_kernels(latents.device.type, half=half):
         output, plan = model(signal * latents + sigma * noise, steps, ids)
     error = square_error(output, signal * noise - sigma * latents)
     inverse = (1 - alpha).flatten()  # 1 / (snr + 1)
     polish = (SNR_CAP * inverse).clamp(max=1.0)
     return (error * polish).mean() + _PLAN * plan_loss(plan, latents)
-
-
-def attention_of(device: str) -> AbstractContextManager[None]:
-    """Attention by plain products on a CPU: its fused kernel's way back takes a sixth of a step."""
-    return sdpa_kernel(SDPBackend.MATH) if device == "cpu" else nullcontext()
 
 
 class Ema:
@@ -226,14 +217,14 @@ def train(
         if rank == 0:
             save_checkpoint(checkpoint, parts)
 
-    autocast = computes_in_half(device)
+    half = computes_in_half(device)
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     save_due, log_due, losses = Every(save_every), Every(30), []
     while goes_on(clock):
         rng = step_generator(seed + 101 * rank, clock.step, device)
         clean, ids = views.some(batch, rng)
         set_learning_rate(optimiser, clock, lr, warmup=warmup)
-        loss = velocity_loss(run, clean, ids, alphas, rng, autocast=autocast)
+        loss = velocity_loss(run, clean, ids, alphas, rng, half=half)
         astray = model.addressing.loss()
         loss = loss + _ADDRESSES * astray
         optimiser.zero_grad()

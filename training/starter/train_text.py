@@ -25,7 +25,9 @@ from training.starter.codec import codec_of, encode_set
 from training.starter.common import (
     Clock,
     Every,
+    computes_in_half,
     load_checkpoint,
+    quick_kernels,
     save_checkpoint,
     set_learning_rate,
     step_generator,
@@ -147,12 +149,15 @@ def train(
         parts = {"planner": planner.state_dict(), "optimiser": optimiser.state_dict()}
         save_checkpoint(checkpoint, parts | {"clock": clock.state()})
 
+    half = computes_in_half(device)
     save_due, log_due, losses = Every(save_every), Every(20), []
     while clock.runs:
         rng = step_generator(seed + 31, clock.step, device)
         clean, ids = views.some(batch, rng)
         set_learning_rate(optimiser, clock, lr, warmup=warmup)
-        loss = plan_loss(planner(ids), clean)
+        with quick_kernels(clean.device.type, half=half):
+            plan = planner(ids)
+        loss = plan_loss(plan, clean)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(planner.parameters(), 1.0)

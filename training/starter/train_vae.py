@@ -22,6 +22,7 @@ from training.starter.common import (
     Every,
     computes_in_half,
     load_checkpoint,
+    quick_kernels,
     save_checkpoint,
     set_learning_rate,
     step_generator,
@@ -85,12 +86,12 @@ def train_step(
     rng: torch.Generator,
     *,
     encoder: bool,
-    autocast: bool,
+    half: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(loss, pixel L1, latents' error) of one batch; ``encoder``: whether it learns as well."""
     latents = codec.encode(images)
     off = torch.zeros(())
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=autocast):
+    with quick_kernels(images.device.type, half=half):
         output = vae.decoder(vae.post_quant_conv(spoilt(latents, rng))).float()
         loss = reconstruction_loss(output, images)
         if encoder:
@@ -132,13 +133,13 @@ def train(
         save_checkpoint(checkpoint, parts | {"clock": clock.state()})
 
     save_due, log_due = Every(save_every), Every(20)
-    autocast, off = computes_in_half(device), torch.zeros(())
+    half, off = computes_in_half(device), torch.zeros(())
     while clock.runs:
         rng = step_generator(seed, clock.step)
         images = crops(pixels, batch, crop, rng).to(device)
         set_learning_rate(optimiser, clock, lr, warmup=100)
         encoder = clock.step % _ENCODER_EVERY == 0
-        loss, l1, gap = train_step(vae, codec, images, rng, encoder=encoder, autocast=autocast)
+        loss, l1, gap = train_step(vae, codec, images, rng, encoder=encoder, half=half)
         off = gap if encoder else off
         optimiser.zero_grad()
         loss.backward()
