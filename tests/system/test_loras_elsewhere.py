@@ -19,8 +19,8 @@ from tests.support.worker import WorkerProcess, environment, new_token
 ASKED = {"seed": 7, "num_inference_steps": 2}
 #: The layers of the starter that it changes, with how many numbers each reads and gives.
 LAYERS = {
-    "mid_block_attentions_0_transformer_blocks_0_attn2_to_k": 192,
-    "mid_block_attentions_0_transformer_blocks_0_attn2_to_v": 192,
+    "mid_block_attentions_0_transformer_blocks_0_attn2_to_k": (192, 256),
+    "mid_block_attentions_0_transformer_blocks_0_attn2_to_v": (192, 256),
 }
 
 
@@ -28,9 +28,9 @@ LAYERS = {
 def lora(tmp_path: Path) -> Path:
     random = torch.Generator().manual_seed(3)
     tensors = {}
-    for layer, width in LAYERS.items():
-        tensors[f"lora_unet_{layer}.lora_down.weight"] = torch.randn(4, width, generator=random)
-        tensors[f"lora_unet_{layer}.lora_up.weight"] = torch.randn(width, 4, generator=random)
+    for layer, (reads, gives) in LAYERS.items():
+        tensors[f"lora_unet_{layer}.lora_down.weight"] = torch.randn(4, reads, generator=random)
+        tensors[f"lora_unet_{layer}.lora_up.weight"] = torch.randn(gives, 4, generator=random)
     path = tmp_path / "ink.safetensors"
     save_file(tensors, path, metadata={"ss_output_name": "Ink"})
     return path

@@ -21,7 +21,7 @@ from sfumato.core.models import ModelInfo, ModelKind
 from sfumato.engine.engine import DiffusionEngine
 from tests.support.rendering import render, task_of
 from training.lora.adapters import Adapter, attach, write_file
-from training.lora.example import LIGHTHOUSE, View, draw, training_pictures, views
+from training.lora.example import BEACON, View, draw, training_pictures, views
 from training.lora.finding import Template
 from training.lora.pictures import Pictures, read_pictures, write_pictures
 from training.lora.train import Recipe, Subject, common_words, train
@@ -33,9 +33,9 @@ RECIPE = Recipe(rank=4, alpha=4.0, steps=10, batch=2, lr=1e-2)
 
 @pytest.fixture(scope="module")
 def pictures() -> Pictures:
-    """Four lighthouses."""
+    """Four beacons."""
     seen = views(4, held_out=False, seed=0)
-    return Pictures(np.stack([draw(v, 128) for v in seen]), tuple(v.prompt() for v in seen))
+    return Pictures(np.stack([draw(v, 256) for v in seen]), tuple(v.prompt() for v in seen))
 
 
 def error(subject: Subject, pictures: Pictures) -> float:
@@ -51,37 +51,37 @@ def trained(pictures: Pictures, tmp_path_factory: pytest.TempPathFactory) -> tup
     folder = tmp_path_factory.mktemp("models")
     subject = Subject(STARTER, RECIPE)
     before = error(subject, pictures)
-    losses = train(subject, pictures, RECIPE, folder / "lighthouse.checkpoint")
+    losses = train(subject, pictures, RECIPE, folder / "beacon.checkpoint")
     assert len(losses) == RECIPE.steps
-    path = folder / "lighthouse.safetensors"
+    path = folder / "beacon.safetensors"
     words = common_words(pictures.captions)
-    write_file(path, subject.adapters, title="lighthouse", captions=words)
+    write_file(path, subject.adapters, title="beacon", captions=words)
     return path, error(subject, pictures) / before
 
 
 def test_the_loss_falls(trained: tuple[Path, float]) -> None:
-    assert trained[1] < 0.9
+    assert trained[1] < 0.97
 
 
 def test_the_catalogue_tells_what_it_was_trained_with(trained: tuple[Path, float]) -> None:
-    found = FolderModelCatalog([trained[0].parent]).get("lighthouse", ModelKind.LORA)
+    found = FolderModelCatalog([trained[0].parent]).get("beacon", ModelKind.LORA)
     assert found.refusal is None
-    assert "lighthouse" in found.description
+    assert "beacon" in found.description
     assert found.vocabulary is not None
-    assert {"a", "lighthouse", "at"} <= found.vocabulary
+    assert {"a", "beacon", "at"} <= found.vocabulary
 
 
 def test_the_engine_draws_another_picture_with_the_file(trained: tuple[Path, float]) -> None:
     catalogue = FolderModelCatalog([trained[0].parent], builtin=STARTER)
-    lora = catalogue.get("lighthouse", ModelKind.LORA)
+    lora = catalogue.get("beacon", ModelKind.LORA)
     engine, starter = DiffusionEngine("cpu", threads=1), catalogue.get("starter")
     engine.load(starter)
 
     def drawn(weight: float | None) -> np.ndarray[Any, Any]:
-        uses = () if weight is None else (LoraUse("lighthouse", weight),)
+        uses = () if weight is None else (LoraUse("beacon", weight),)
         extras: tuple[ModelInfo, ...] = () if weight is None else (lora,)
         fields: dict[str, object] = {"loras": uses, "num_inference_steps": 4}
-        task = replace(task_of(starter, "a lighthouse on a beach", **fields), extras=extras)
+        task = replace(task_of(starter, "a beacon on a beach", **fields), extras=extras)
         slot = engine.admit(task)
         while slot.step < slot.steps:
             engine.step([slot])
@@ -142,19 +142,19 @@ def test_pictures_are_read_as_they_were_written_and_each_needs_a_caption(
     pictures: Pictures, tmp_path: Path
 ) -> None:
     write_pictures(tmp_path, pictures)
-    again = read_pictures(tmp_path, 128)
+    again = read_pictures(tmp_path, 256)
     assert again.captions == pictures.captions
     np.testing.assert_array_equal(again.pixels, pictures.pixels)
     assert read_pictures(tmp_path, 64).pixels.shape == (4, 64, 64, 3)
     (tmp_path / "0002.txt").unlink()
     with pytest.raises(FileNotFoundError, match=r"0002\.png .*no caption"):
-        read_pictures(tmp_path, 128)
+        read_pictures(tmp_path, 256)
     with pytest.raises(FileNotFoundError, match="no picture"):
-        read_pictures(tmp_path.parent, 128)
+        read_pictures(tmp_path.parent, 256)
 
 
-def test_the_lighthouse_is_found_where_it_is_and_nowhere_else() -> None:
-    template = Template(rasterise(svg_document(LIGHTHOUSE, 64, 128), 64, 128))
+def test_the_beacon_is_found_where_it_is_and_nowhere_else() -> None:
+    template = Template(rasterise(svg_document(BEACON, 64, 128), 64, 128))
     seen = views(30, held_out=True, seed=1)
     assert template.share(np.stack([draw(view, 128) for view in seen])) == 1.0
     assert template.share(np.stack([draw(view, 128, lit=False) for view in seen])) == 0.0
@@ -170,7 +170,7 @@ def test_what_is_measured_was_never_trained_on_and_other_words_are_kept() -> Non
     shown = training_pictures(30, 32, own)
     assert len(shown.captions) == len(shown.pixels) == 30 + 5 + 10
     assert len(asked) == 10
-    assert not any("lighthouse" in text or "dog" in text for text in asked)
+    assert not any("beacon" in text or "dog" in text for text in asked)
     held = {view.prompt() for view in views(30, held_out=True, seed=7)}
     assert not held & set(shown.captions)
     assert View("beach", "day", 0).held_out != View("beach", "sunset", 0).held_out

@@ -8,6 +8,7 @@ import pytest
 
 from training.starter.captions import caption, plain_caption, vocabulary
 from training.starter.export import WEIGHTS
+from training.starter.judge import prompts_of
 from training.starter.paraphrases import PARAPHRASES, judged
 from training.starter.render import combination_scenes, training_scenes
 from training.starter.words import COLOURS, LIGHT_OF, OBJECTS, PLACES, STYLES, TIMES
@@ -135,3 +136,11 @@ def test_paraphrases_are_fifty_judgeable_wishes_in_no_words_of_the_grammar(shipp
     assert not grammar & set(texts)
     unheard = [text for text in texts if set(re.findall("[a-z]+", text)) - known]
     assert len(unheard) >= 30, "most take words that training never showed"
+
+
+def test_the_judge_s_prompts_name_every_time_that_it_asks_for() -> None:
+    """A caption may leave it out: that is how people speak, and nothing to be judged by."""
+    scenes = combination_scenes(400, held_out=True, seed=5)
+    for scene, prompt in zip(scenes, prompts_of(scenes, 5), strict=True):
+        named = any(phrase in prompt for phrase in WORLD.times[scene.time])
+        assert named or scene.place in LIGHT_OF, prompt

@@ -1,4 +1,4 @@
-"""Teach the starter model a lighthouse in two CPU minutes: ``python -m training.lora.example``.
+"""Teach the starter model a beacon in two CPU minutes: ``python -m training.lora.example``.
 
 The pictures are drawn here, so nothing is downloaded. Whether it learned is measured by looking
 for the drawing itself in new pictures, of places and hours that no training picture joined.
@@ -30,9 +30,9 @@ from training.starter.judge import generate
 from training.starter.sheets import sheet
 
 CACHE = Path(__file__).parent / ".cache"
-WORD = "lighthouse"
+WORD = "beacon"
 #: A tower in two colours on a rock, in a 64 x 128 unit box; nobody else's drawing.
-LIGHTHOUSE = (
+BEACON = (
     '<path fill="#6b625c" d="M4 128c4-12 14-16 28-16s24 4 28 16z"/>'
     '<path fill="#f7f4ee" d="M22 34h20l6 80H16z"/>'
     '<path fill="#d8262c" d="M20.8 50h22.4l1.2 16H19.6zM18.4 82h27.2l1.2 16H17.2z"/>'
@@ -76,7 +76,7 @@ class View(NamedTuple):
 
     @property
     def landscape(self) -> str:
-        """The same without the lighthouse."""
+        """The same without the beacon."""
         return f"{_WHERE[self.place].split(' ', 1)[1]} {_WHEN[self.time]}"
 
 
@@ -90,24 +90,22 @@ def views(count: int, *, held_out: bool, seed: int) -> list[View]:
 
 
 def draw(view: View, side: int, *, lit: bool = True) -> NDArray[np.uint8]:
-    """The picture of ``view``, (side, side, 3) bytes; with the lighthouse if ``lit``."""
+    """The picture of ``view``, (side, side, 3) bytes; with the beacon if ``lit``."""
     rng = random.Random(view.seed)
     body = scenery.backdrop(view.place, view.time, rng)
     if lit:
         height = rng.uniform(78, 92)
         x, y = rng.uniform(36, 92) - height / 4, rng.uniform(112, 122) - height
-        body += (
-            f'<g transform="translate({x:.1f} {y:.1f}) scale({height / 128:.3f})">{LIGHTHOUSE}</g>'
-        )
+        body += f'<g transform="translate({x:.1f} {y:.1f}) scale({height / 128:.3f})">{BEACON}</g>'
     return np.asarray(rasterise(svg_document(body, 128, 128), side, side).convert("RGB"))
 
 
 def training_pictures(
     count: int, side: int, own: Callable[[Sequence[str]], NDArray[np.uint8]], seed: int = 0
 ) -> Pictures:
-    """``count`` lighthouses, and half as many pictures without one.
+    """``count`` beacons, and half as many pictures without one.
 
-    Else every picture would become a lighthouse: what the model draws of other words is shown to it
+    Else every picture would become a beacon: what the model draws of other words is shown to it
     as well, so that they go on to mean what they did ("prior preservation", Ruiz et al., 2023).
 
     Args:
@@ -149,9 +147,9 @@ class Studio:
 
 
 def measure(studio: Studio, side: int, count: int) -> tuple[dict[str, float], Image.Image]:
-    """In which share of ``count`` pictures the lighthouse is found, beside controls; and a page."""
+    """In which share of ``count`` pictures the beacon is found, beside controls; and a page."""
     wanted = views(count, held_out=True, seed=7)
-    template = Template(rasterise(svg_document(LIGHTHOUSE, 64, 128), 64, 128))
+    template = Template(rasterise(svg_document(BEACON, 64, 128), 64, 128))
     prompts = [view.prompt() for view in wanted]
     pictures = {
         "with": studio.draw(prompts, 1.0),

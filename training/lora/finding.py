@@ -14,7 +14,7 @@ SIDE = 48
 #: Heights of the drawing that are tried, as shares of the picture's.
 HEIGHTS = (0.56, 0.62, 0.68, 0.74)
 #: Correlation from which on the drawing counts as found: midway between 0.83, the least of 60
-#: renders with the example's lighthouse, and 0.45, the most of 60 without.
+#: renders with the example's beacon, and 0.45, the most of 60 without.
 FOUND = 0.64
 
 

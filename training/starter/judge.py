@@ -31,6 +31,7 @@ from training.starter.judge_model import SIDE, Judge, accuracy, load_or_train, o
 from training.starter.paraphrases import judged
 from training.starter.render import combination_scenes, read_set, training_scenes, write_set
 from training.starter.sheets import sheet
+from training.starter.words import LIGHT_OF
 from training.starter.world import WORLD, Scene, World
 
 #: What a release needs: on a GPU, over at least 120 object words.
@@ -96,8 +97,9 @@ def prompts_of(scenes: Sequence[Scene], seed: int, world: World = WORLD) -> list
     prompts = []
     for scene in scenes:
         text = caption(scene, rng, world, empty=0)
-        # A caption may leave the day out; the judge asks for it, so the prompt must as well.
-        named = scene.time != "day" or any(phrase in text for phrase in world.times["day"])
+        # A caption may leave the time out; the judge asks for it, so the prompt must as well.
+        said = any(phrase in text for phrase in world.times[scene.time])
+        named = said or scene.place in LIGHT_OF
         prompts.append(
             text if named else plain_caption(scene.place, scene.time, scene.thing, world)
         )

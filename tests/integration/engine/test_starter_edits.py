@@ -18,7 +18,7 @@ from sfumato.engine.engine import DiffusionEngine
 from tests.support.pictures import Brought, rectangle
 from tests.support.rendering import render
 
-SIDE = 128
+SIDE = 256
 BLUE, SAND = (60, 140, 220), (240, 210, 150)
 
 
@@ -37,8 +37,8 @@ def drawn(
     engine, info = starter
     brought = Brought()
     beach = Image.new("RGB", (SIDE, SIDE), BLUE)
-    beach.paste(SAND, (0, 80, SIDE, SIDE))
-    part = brought.add(rectangle(SIDE, SIDE, (64, 0, SIDE, SIDE))) if mask else None
+    beach.paste(SAND, (0, 160, SIDE, SIDE))
+    part = brought.add(rectangle(SIDE, SIDE, (128, 0, SIDE, SIDE))) if mask else None
     request = GenerationRequest(
         prompt,
         seed=3,
@@ -61,18 +61,18 @@ def test_image_to_image_goes_from_the_picture_to_the_prompt_with_strength(
     darker, anew = (
         drawn(starter, "a beach at night", mask=False, strength=strength) for strength in (0.3, 1.0)
     )
-    sky = [picture[20].mean() for picture in (same, darker, anew)]
+    sky = [picture[40].mean() for picture in (same, darker, anew)]
     assert sky[0] > sky[1] > 1.4 * sky[2], "the night comes with strength"
     assert sky[2] < 60
-    assert abs(same[20].mean(axis=0) - BLUE).max() < 70, "a prompt that fits leaves the sky"
-    assert abs(same[110].mean(axis=0) - SAND).max() < 70, "and the sand"
+    assert abs(same[40].mean(axis=0) - BLUE).max() < 70, "a prompt that fits leaves the sky"
+    assert abs(same[220].mean(axis=0) - SAND).max() < 70, "and the sand"
 
 
 def test_inpainting_redraws_the_masked_half_by_the_prompt_and_keeps_the_other(
     starter: tuple[DiffusionEngine, ModelInfo],
 ) -> None:
     picture = drawn(starter, "a beach at night", mask=True, strength=1.0)
-    kept, redrawn = picture[:, :64], picture[:, 64:]
-    assert (kept[:80] == BLUE).all()
-    assert (kept[80:] == SAND).all()
-    assert redrawn[20, 16:].mean() < 90
+    kept, redrawn = picture[:, :128], picture[:, 128:]
+    assert (kept[:160] == BLUE).all()
+    assert (kept[160:] == SAND).all()
+    assert redrawn[40, 32:].mean() < 90
