@@ -31,6 +31,8 @@ from training.starter.sheets import sheet
 
 CACHE = Path(__file__).parent / ".cache"
 WORD = "beacon"
+#: Two minutes of a CPU's time.
+STEPS = 150
 #: A tower in two colours on a rock, in a 64 x 128 unit box; nobody else's drawing.
 BEACON = (
     '<path fill="#6b625c" d="M4 128c4-12 14-16 28-16s24 4 28 16z"/>'
@@ -167,7 +169,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=STARTER)
     parser.add_argument("--folder", type=Path, default=CACHE / WORD, help="all that it writes")
     parser.add_argument("--pictures", type=int, default=48)
-    parser.add_argument("--steps", type=int, default=Recipe.steps)
+    parser.add_argument("--steps", type=int, default=STEPS)
     parser.add_argument("--batch", type=int, default=Recipe.batch)
     parser.add_argument("--lr", type=float, default=Recipe.lr)
     parser.add_argument("--count", type=int, default=24, help="pictures to measure with")

@@ -77,7 +77,7 @@ def test_the_starters_artists_and_their_licences_are_shown_and_go_with_it(data: 
     shown = run("models", "show", "starter", "--data", data)
     assert "made from  Fluent Emoji" in shown
     assert "Microsoft Corporation, under MIT" in shown
-    assert "Game-icons.net contributors, under CC BY 3.0" in shown
+    assert "Game-icons.net contributors (Lorc, Delapouite and others), under CC BY 3.0" in shown
     run("models", "add", str(STARTER), "--name", "copy", "--data", data)
     told = listed("--data", data)
     assert told["copy"]["attribution"] == told["starter"]["attribution"] != []
